@@ -414,5 +414,5 @@ def test_initial_values_are_a_state_or_dicts_as_in_flax(init):
 
 @pytest.mark.parametrize("init", [3, [1], lambda: None])
 def test_other_initial_values_are_an_error(init):
-    with pytest.raises(errors.ArgumentTypeError, match="capture takes States, or nested dicts, and got a"):
+    with pytest.raises(errors.ArgumentTypeError, match="capture takes States or nested dicts, not a"):
         capture_from(liftnn, lambda h: init)

@@ -202,7 +202,7 @@ def test_a_reseed_inside_a_map_reaches_the_shared_stream():
 def test_a_reseed_that_differs_between_elements_is_an_error():
     with raises(
         errors.SharedWriteError,
-        "args[0].default.key (a RngKey) is shared by all batch elements of this vmap, but they write different "
+        "args[0].default.key (an RngKey) is shared by all batch elements of this vmap, but they write different "
         "values to it.\n"
         "Map the Variable as well (an axis in `in_axes`, or `StateAxes`), reduce the value over the axis "
         "before writing it (for example with `jax.lax.pmean` and an `axis_name`), or specify in "

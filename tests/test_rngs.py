@@ -75,7 +75,7 @@ def test_a_stream_leaked_from_a_raw_transform_says_so():
     jax.jit(lambda: leaked.append(liftnn.Rngs(1)) or 0)()
     with raises(
         errors.TraceContextError,
-        "Cannot change the value of a RngCount here: it was created under a raw JAX transform (jax.jit, jax.grad, "
+        "Cannot change the value of an RngCount here: it was created under a raw JAX transform (jax.jit, jax.grad, "
         "jax.vmap, jax.lax.scan ...) that has returned (leaked), and may hold tracers.\n"
         "Use the liftnn transform of the same name and return the object, or return its arrays.",
     ):
@@ -448,7 +448,7 @@ def test_an_rngs_is_no_seed(make):
     name = "default"
     with raises(
         errors.ArgumentError,
-        f"The stream {name!r} of an Rngs needs an int or a PRNG key, not a module, Rngs.\n"
+        f"The stream {name!r} of an Rngs needs an int or a PRNG key, not an Rngs.\n"
         "Pass the Rngs itself where random keys are needed, `rngs.fork()` for independent streams of the same names, "
         "or `liftnn.Rngs(rngs())` to seed others with its next key.",
     ):

@@ -123,7 +123,7 @@ def test_what_is_no_prefix_is_an_error():
 
 ARTICLES = [
     "a Param", "an Affine", "an Embed", "an Intermediate", "an Optimizer", "a UNet", "a Unit", "a User", "an Updater",
-    "an RMSNorm", "an MLP", "an LSTMCell", "an RNN", "a Rngs", "a Linear", "a GRUCell", "a list", "an int", "an array",
+    "an RMSNorm", "an MLP", "an LSTMCell", "an RNN", "an Rngs", "a Linear", "a GRUCell", "a list", "an int", "an array",
     "a BatchNorm", "a Ünit", "an M", "a T",
 ]  # fmt: skip
 

@@ -122,8 +122,8 @@ def real(wanted: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
 
 
 positive = real("a number above 0", lambda x: 0 < x < math.inf)
-not_negative = real("a number from 0 on", lambda x: 0 <= x < math.inf)
-fraction = real("a number from 0 to below 1", lambda x: 0 <= x < 1)
+not_negative = real("a non-negative number", lambda x: 0 <= x < math.inf)
+fraction = real("a number in [0, 1)", lambda x: 0 <= x < 1)
 
 
 def nearest(path: Path) -> Path:

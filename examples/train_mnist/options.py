@@ -71,13 +71,13 @@ def positive(text: str) -> float:
 
 
 def fraction(text: str) -> float:
-    """An argparse type: a number from 0 to below 1."""
+    """An argparse type: a number in [0, 1)."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number in [0, 1)")
     return value
 
 

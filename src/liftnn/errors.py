@@ -110,10 +110,10 @@ class RetraceError(LiftError, RuntimeError):
 
 
 class CaptureWarning(UserWarning):
-    """A compiled function uses a module that it got in a way that liftnn cannot follow, such as from an iterator.
+    """A compiled function reaches a module in a way that liftnn cannot follow, such as through an iterator.
 
-    The module is an input of the program. If the function gets another module in a later call, this is not noticed.
-    Pass the module as an argument.
+    The module is an input of the program. If a later call reaches another module, liftnn does not notice. Pass the
+    module as an argument.
     """
 
 
@@ -133,14 +133,14 @@ class FilterWarning(UserWarning):
 
 
 class AttributeWarning(UserWarning):
-    """An assignment to an attribute has another effect than it seems to have.
+    """An assignment to an attribute does not do what it seems to do.
 
     Assign to `value` to set the value of a Variable.
     """
 
 
 class ShardingWarning(UserWarning):
-    """A rule for the name of an axis has matched nothing, or an axis was left whole that cannot be divided as declared.
+    """A rule matched no declared axis, or an axis that cannot be divided as declared was left unsharded.
 
     Declare the name in the metadata of a Variable, correct or remove the rule, or pass rules that activations or other
     models need too with `liftnn.axis_rules`, which does not warn. Declare mesh axes that divide the axes of the array.

@@ -231,7 +231,7 @@ def test_argnums_out_of_range_are_an_error(argnums, passed):
     number = getattr(argnums, "argnum", argnums)
     with raises(
         errors.ArgumentTypeError,
-        f"argnums has {number}, but only {passed} positional arguments were passed.\n"
+        f"argnums contains {number}, but only {passed} positional arguments were passed.\n"
         "Pass the differentiated arguments by position.",
     ):
         liftnn.grad(loss, argnums=argnums)(Affine(), 1.0)
@@ -255,7 +255,7 @@ def test_a_differentiated_argument_of_a_call_with_modules_may_be_passed_by_keywo
 def test_a_differentiated_argument_that_has_no_position_is_an_error():
     with raises(
         errors.ArgumentTypeError,
-        "argnums has 0, but only 0 positional arguments were passed.\n"
+        "argnums contains 0, but only 0 positional arguments were passed.\n"
         "Pass the differentiated arguments by position.",
     ):
         liftnn.grad(lambda *, model, x: loss(model, x))(model=Affine(), x=1.0)
@@ -334,6 +334,6 @@ def test_a_static_leaf_cannot_be_differentiated():
     with raises(
         errors.ArgumentTypeError,
         "Cannot differentiate args[0].name: it is not an array.\n"
-        "Select only arguments with `argnums` that contain nothing but arrays and modules.",
+        "With `argnums`, select only arguments that contain nothing but arrays and modules.",
     ):
         liftnn.grad(lambda d: d["x"])({"x": 1.0, "name": "text"})

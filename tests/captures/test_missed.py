@@ -24,7 +24,7 @@ def test_a_module_from_an_iterator_is_warned_of_once():
         return next(models)(x)
 
     message = (
-        r"^liftnn.jit of .*f uses an Affine that it got in a way that liftnn cannot follow, such as from "
+        r"^liftnn.jit of .*f uses an Affine that it reaches in a way that liftnn cannot follow, such as "
     )
     with pytest.warns(liftnn.CaptureWarning, match=message) as caught:
         f(jnp.ones(3))

@@ -497,7 +497,7 @@ def test_a_step_that_has_an_index_is_that_int(tmp_path, make):
     "step, what", [(True, "a bool"), (np.array(True), "bool[]"), (np.arange(3), "int64[3]")]
 )
 def test_a_bool_or_several_numbers_are_not_a_step(tmp_path, step, what):
-    text = f"The step is {what}, not a number from 0 on.\nPass an int."
+    text = f"The step is {what}, not a non-negative integer.\nPass an int."
     with raises(liftnn.errors.ArgumentError, text):
         liftnn.save(tmp_path, step, Affine(0.0))
     with raises(liftnn.errors.ArgumentError, text):

@@ -7,7 +7,7 @@ from tests import processes
 
 MODULE = "tests.checkpoints.topologies"
 TOPOLOGIES = {"1 x 4": [(1, 8), (1, 2)], "2 x 2": [(1, 8), (4, 1)], "1 x 8": [(2, 2)], "4 x 1": [(2, 2)]}
-REMEDY = "Create the modules in the same way in each process, with the same seeds; only the data differ by process."
+REMEDY = "Create the modules in the same way in each process, with the same seeds; only the data may differ."
 
 
 @pytest.mark.thorough
@@ -29,7 +29,7 @@ KEPT = {
 }
 IN_SAVE = {
     0: ("DonatedError", "The buffer of modules[0] was donated earlier and is gone."),
-    1: ("ArgumentError", "The step is -1, not a number from 0 on."),
+    1: ("ArgumentError", "The step is -1, not a non-negative integer."),
     4: ("ArgumentTypeError", "values.x is an object, which a checkpoint cannot hold."),
 }
 IN_RESTORE = {
@@ -107,7 +107,7 @@ def test_a_background_write_that_fails_in_one_process_raises_soon_in_all(found, 
     assert other.splitlines() == [
         "CheckpointError: The checkpoint was written here, but not in another process:",
         f"  process 1: {error}",
-        "The last complete checkpoint is as it was. Remove the cause, such as a full disk, and save again.",
+        "The last complete checkpoint is intact. Fix the cause, such as a full disk, and save again.",
     ]
 
 

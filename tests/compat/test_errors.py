@@ -22,7 +22,7 @@ MESSAGES = {
     "states first": (
         lambda: nnx.merge(nnx.state(linear()), nnx.graphdef(linear())),
         (
-            "nnx.merge takes a GraphDef as its first argument and got a State.\n"
+            "nnx.merge takes a GraphDef as its first argument, not a State.\n"
             "Write `graphdef, *states = nnx.split(model)` and `nnx.merge(graphdef, *states)`."
         ),
     ),
@@ -108,7 +108,7 @@ MESSAGES = {
     ),
     "check_pytree of a list": (
         lambda: nnx.check_pytree([1]),
-        "check_pytree takes a Module, and got a list.\nPass the Module itself.",
+        "check_pytree takes a Module, not a list.\nPass the Module itself.",
     ),
     "a list of leaves": (
         lambda: nnx.unflatten(nnx.graphdef(linear()), [1]),

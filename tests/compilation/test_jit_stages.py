@@ -366,7 +366,7 @@ def test_jax_exports_and_serializes_a_program_without_modules():
 def test_jax_does_not_export_or_serialize_a_program_with_modules():
     model = Affine(2.0)
     text = (
-        "JAX cannot export or serialize a program of liftnn.jit with modules, which takes their arrays one by one.\n"
+        "JAX cannot export or serialize a program that liftnn.jit compiled for modules.\n"
         "Use `liftnn.export(liftnn.jit(f))`, whose result is called with modules, and has `serialize()`."
     )
     with raises(errors.ArgumentTypeError, text):

@@ -228,8 +228,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_losses(tmp_path):
         (["--heads", "8"], "argument --heads: 8 leave an odd number of features for each"),
         (["--micro-batches", "3"], "argument --micro-batches: 3 does not divide --batch-size 4"),
         (["--limit", "12"], "argument --limit: 12 is not more than --context 12"),
-        (["--dropout", "1"], "argument --dropout: '1' is not a number from 0 to below 1"),
-        (["--temperature", "-1"], "argument --temperature: '-1' is not a number from 0 on"),
+        (["--dropout", "1"], "argument --dropout: '1' is not a number in [0, 1)"),
+        (["--temperature", "-1"], "argument --temperature: '-1' is not a non-negative number"),
         (["--lr", "nan"], "argument --learning-rate/--lr: 'nan' is not a number above 0"),
         (["--prompt", ""], "argument --prompt: it has to be shorter than --context, and not empty"),
         (

@@ -154,7 +154,7 @@ def test_the_remedy_for_a_file_of_the_repository_is_git_checkout(tmp_path):
         (["--batch-size", "60001"], "argument --batch-size: '60001' is not a whole number from 1 to 60000"),
         (["--limit", "100"], "argument --batch-size: 128 is more than --limit 100"),
         (["--lr", "nan"], "argument --learning-rate/--lr: 'nan' is not a number above 0"),
-        (["--ema", "1"], "argument --ema: '1' is not a number from 0 to below 1"),
+        (["--ema", "1"], "argument --ema: '1' is not a number in [0, 1)"),
         (["--seed", "-1"], "argument --seed: '-1' is not a whole number from 0 to 4294967295"),
         (["--model", "rnn"], "argument --model: invalid choice: 'rnn' (choose from 'mlp', 'cnn', 'resnet')"),
         (["--output", __file__], f"argument --output: cannot make the folder {__file__} (File exists)"),

@@ -209,6 +209,6 @@ def test_a_layer_of_the_user_may_have_the_name():
 
 
 def test_a_weight_is_named_as_in_liftnn():
-    message = r"'Linear' object has no attribute 'weight', which is a name of PyTorch and Equinox"
+    message = r"'Linear' object has no attribute 'weight', which is a name from PyTorch and Equinox"
     with pytest.raises(liftnn.AttributeNameError, match=message):
         _ = liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)).weight

@@ -37,7 +37,7 @@ def helper(x):
 @pytest.mark.parametrize("cls", LAYERS)
 def test_every_layer_explains_the_arguments_of_others(cls):
     with pytest.raises(
-        liftnn.ArgumentTypeError, match=r"unexpected keyword argument 'name', which is a name of Flax"
+        liftnn.ArgumentTypeError, match=r"unexpected keyword argument 'name', which is a name from Flax"
     ):
         cls(name="layer")
 

@@ -328,6 +328,6 @@ def test_what_can_neither_be_hashed_nor_copied_is_an_error_with_its_path(value, 
     with raises(
         errors.StructureError,
         f"args[0].deep[0]: A static value of type {kind} is not hashable and cannot be copied and compared "
-        f"(TypeError), so liftnn cannot detect changes of it.\n{remedy}",
+        f"(TypeError), so liftnn cannot detect changes to it.\n{remedy}",
     ):
         liftnn.jit(lambda m: m)(Node(deep=[value]))

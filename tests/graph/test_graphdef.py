@@ -159,7 +159,7 @@ def test_merge_takes_states():
     graphdef = liftnn.split(make_model())[-1]
     with raises(
         errors.ArgumentTypeError,
-        "merge takes States, or nested dicts, and got a list.\n"
+        "merge takes States or nested dicts, not a list.\n"
         "Write `*states, graphdef = split(model)`: `split` returns the GraphDef last, and `merge(graphdef, "
         "*states)` takes it first. `State.from_flat` creates a State from values by path.",
     ):
@@ -170,7 +170,7 @@ def test_the_order_of_flax_is_refused():
     graphdef, state = liftnn.split(make_model())  # as in Flax NNX: it is the other way round
     with raises(
         errors.ArgumentTypeError,
-        "merge takes a GraphDef as its first argument and got a State.\n"
+        "merge takes a GraphDef as its first argument, not a State.\n"
         "Write `*states, graphdef = split(model)` and `merge(graphdef, *states)`: `split` returns the "
         "GraphDef last.",
     ):
@@ -181,7 +181,7 @@ def test_one_graphdef_is_enough():
     state, graphdef = liftnn.split(make_model())
     with raises(
         errors.ArgumentTypeError,
-        "merge takes States, or nested dicts, and got a GraphDef.\n"
+        "merge takes States or nested dicts, not a GraphDef.\n"
         "Write `*states, graphdef = split(model)`: `split` returns the GraphDef last, and `merge(graphdef, "
         "*states)` takes it first. `State.from_flat` creates a State from values by path.",
     ):

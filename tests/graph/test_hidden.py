@@ -27,7 +27,7 @@ class Old:
 
 TEXT = (
     "{} is {}, which liftnn treats as static, but it holds a Node. Its state is not part of the model: split, state, "
-    "gradients and optimizers leave it out. Make the class {} a liftnn.Module or a dataclass, or store the Node in an "
+    "gradients and optimizers ignore it. Make the class {} a liftnn.Module or a dataclass, or store the Node in an "
     "attribute, a list or a dict."
 )
 HIDING = {

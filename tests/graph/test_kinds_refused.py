@@ -106,7 +106,7 @@ def test_a_static_value_that_cannot_be_copied_is_an_error_with_its_path():
     with raises(
         errors.StructureError,
         "a[1].k: A static value of type mappingproxy is not hashable and cannot be copied and compared "
-        "(TypeError), so liftnn cannot detect changes of it.\nStore a copy of it: `dict(x)`.",
+        "(TypeError), so liftnn cannot detect changes to it.\nStore a copy of it: `dict(x)`.",
     ):
         liftnn.split(Node(a=[0, {"k": types.MappingProxyType({})}]))
 
@@ -117,7 +117,7 @@ def test_a_view_of_a_dict_is_an_error_since_the_dict_can_change(view, base):
     x = getattr(base(a=1), view)()
     text = (
         "{}: A static value of type {} is not hashable and cannot be copied and compared (TypeError), so liftnn cannot "
-        "detect changes of it.\nStore a copy of it: `tuple(x)`."
+        "detect changes to it.\nStore a copy of it: `tuple(x)`."
     )
     for node, path in ((Node(x=[x]), "args[0].x[0]"), (Node(v=liftnn.Variable(1.0, x=x)), "args[0].v.x")):
         with raises(errors.StructureError, text.format(path, type(x).__name__)):

@@ -30,7 +30,7 @@ RETURNED = {
 
 def text(name, path):
     return (
-        f"liftnn.{name} cannot return {path}, which is a numpy array of text, objects or dates: arrays of JAX hold "
+        f"liftnn.{name} cannot return {path}, which is a numpy array of strings, objects or dates: arrays of JAX hold "
         "numbers.\nStore a tuple, which is static, as in `tuple(x.tolist())`."
     )
 

@@ -123,7 +123,7 @@ def tangents_that_are_no_tuple():
 
 @message(
     errors.ArgumentError,
-    "The number of tangents is 1, but the number of arguments is 2.",
+    "Got 1 tangent for 2 arguments.",
     "Pass one tangent for each argument; None means zero.",
 )
 def too_few_tangents():
@@ -299,7 +299,7 @@ def defjvps_with_arguments_without_derivatives():
 
 @message(
     errors.ArgumentError,
-    "`defjvps` has defined 1 rule, but the function has 2 arguments.",
+    "`defjvps` got 1 rule, but the function has 2 arguments.",
     "Pass one rule for each argument; None means that it contributes nothing.",
 )
 def defjvps_with_too_few_rules():
@@ -321,7 +321,7 @@ def defjvps_with_a_rule_that_returns_nothing():
 
 @message(
     errors.ArgumentError,
-    "`defjvps` has defined 3 rules, but the function has 1 argument.",
+    "`defjvps` got 3 rules, but the function has 1 argument.",
     "Pass one rule for each argument; None means that it contributes nothing.",
 )
 def defjvps_of_arrays_with_too_many_rules():

@@ -269,7 +269,7 @@ def one_dict_as_the_value_of_two_variables():
 @message(
     errors.StructureError,
     "args[0].a.value.cache is a dict with keys that JAX cannot sort: they are of type int and str.",
-    "Use text or integers as keys, or store Variables in a dict of a Module, which takes any keys.",
+    "Use strings or integers as keys, or store Variables in a dict of a Module, which takes any keys.",
 )
 def dict_with_keys_of_several_types_as_a_value():
     value = {"cache": {1: jnp.zeros(()), "n": jnp.zeros(())}}

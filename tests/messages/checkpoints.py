@@ -196,7 +196,7 @@ def step_saved_twice():
 
 @message(
     errors.ArgumentError,
-    "The folder runs already has a file with the name 1.",
+    "The folder runs already has a file named 1.",
     "Save another step, or in another folder.",
 )
 def step_with_the_name_of_a_file():
@@ -206,14 +206,14 @@ def step_with_the_name_of_a_file():
         liftnn.save("runs", 1, Holder())
 
 
-@message(errors.ArgumentError, "The step is -1, not a number from 0 on.", "Pass 0 or more.")
+@message(errors.ArgumentError, "The step is -1, not a non-negative integer.", "Pass 0 or more.")
 def step_below_zero():
     liftnn.save("runs", -1, Holder())
 
 
 @message(
     errors.ArgumentError,
-    "The step is -1, not a number from 0 on.",
+    "The step is -1, not a non-negative integer.",
     "Pass 0 or more, or None for the latest step.",
 )
 def step_to_restore_below_zero():
@@ -222,7 +222,7 @@ def step_to_restore_below_zero():
 
 @message(
     errors.ArgumentError,
-    "The step is a Holder, not a number from 0 on.",
+    "The step is a Holder, not a non-negative integer.",
     "The step is the second argument: `save(folder, step, model)`.",
 )
 def save_without_a_step():
@@ -240,12 +240,12 @@ def step_of_restore_by_position():
         liftnn.restore("runs", 1, Holder())
 
 
-@message(errors.ArgumentError, "The step is a str, not a number from 0 on.", "Pass an int.")
+@message(errors.ArgumentError, "The step is a str, not a non-negative integer.", "Pass an int.")
 def step_that_is_a_string():
     liftnn.restore("runs", Holder(), step="0")
 
 
-@message(errors.ArgumentError, "The step is float32[], not a number from 0 on.", "Pass an int.")
+@message(errors.ArgumentError, "The step is float32[], not a non-negative integer.", "Pass an int.")
 def step_that_is_a_float_array():
     liftnn.save("runs", jnp.ones(()), Holder())
 
@@ -283,12 +283,12 @@ def saved_in_a_folder_that_is_a_file():
         liftnn.save("runs", 1, Holder())
 
 
-ODD_PATH = "Use a folder without brackets, backslashes and bytes that are not UTF-8 in its path."
+ODD_PATH = "Use a path without brackets, backslashes and bytes that are not UTF-8."
 
 
 @message(
     errors.CheckpointError,
-    "Orbax cannot write checkpoints in the folder 'runs[1]': it takes 'runs[1]' in the path for something else.",
+    "Orbax cannot write checkpoints in the folder 'runs[1]': it misreads 'runs[1]' in the path.",
     ODD_PATH,
 )
 def saved_in_a_folder_with_brackets():
@@ -298,7 +298,7 @@ def saved_in_a_folder_with_brackets():
 
 @message(
     errors.CheckpointError,
-    "Orbax cannot read checkpoints in the folder 'r\\\\un': it takes 'r\\\\un' in the path for something else.",
+    "Orbax cannot read checkpoints in the folder 'r\\\\un': it misreads 'r\\\\un' in the path.",
     ODD_PATH,
 )
 def restored_from_a_folder_with_a_backslash():
@@ -338,14 +338,14 @@ def no_checkpoint_to_keep():
     liftnn.Checkpoints("runs", max_to_keep=0)
 
 
-@message(errors.ArgumentError, "best_mode is 'low'.", 'Pass "max" or "min".')
+@message(errors.ArgumentError, "best_mode must be 'max' or 'min', not 'low'.", 'Pass "max" or "min".')
 def best_mode_of_another_name():
     liftnn.Checkpoints("runs", best="loss", best_mode="low")
 
 
 @message(
     errors.ArgumentError,
-    "The checkpoint has no metric 'loss', which decides which ones are kept.",
+    "The metric 'loss' is missing, which decides which checkpoints are kept.",
     "Pass `metrics={'loss': ...}`.",
 )
 def saved_without_the_metric():
@@ -372,7 +372,7 @@ def number_saved_as_a_module():
 
 @message(
     errors.ArgumentTypeError,
-    "modules[0].w is abstract: it has a shape and a dtype, and no value.",
+    "modules[0].w is abstract: it has a shape and a dtype, but no value.",
     "Save the module after its Variables have values.",
 )
 def abstract_module_saved():
@@ -461,8 +461,8 @@ def metric_that_is_too_large():
 
 @message(
     errors.ArgumentError,
-    "Two arrays have the path modules[0].names[Same], under which a checkpoint has only one.",
-    "Use keys with different texts (their `repr`), such as strings.",
+    "Two arrays have the path modules[0].names[Same], but a checkpoint can hold only one under each path.",
+    "Use keys with different `repr`s, such as strings.",
 )
 def keys_with_the_same_text():
     class Same:
@@ -496,7 +496,7 @@ def saved_without_orbax():
     errors.CheckpointError,
     "The checkpoint was written here, but not in another process:",
     "  process 1: OSError: No space left on device",
-    "The last complete checkpoint is as it was. Remove the cause, such as a full disk, and save again.",
+    "The last complete checkpoint is intact. Fix the cause, such as a full disk, and save again.",
 )
 def write_that_fails_in_another_process():
     with empty_folder(), liftnn.Checkpoints("run") as checkpoints:
@@ -510,7 +510,7 @@ def write_that_fails_in_another_process():
 
 @message(
     errors.ArgumentTypeError,
-    "The path comes first, and this one is a Linear.",
+    "The first argument must be a path, not a Linear.",
     "Write `liftnn.save(folder, step, module)`.",
 )
 def module_in_place_of_a_folder():

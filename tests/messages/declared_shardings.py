@@ -122,7 +122,7 @@ def constraint_that_does_not_fit():
 
 @message(
     errors.ArgumentTypeError,
-    "with_logical_constraint takes one entry for each axis and got 'batch'.",
+    "with_logical_constraint takes a tuple with one entry for each axis, not 'batch'.",
     'Pass a tuple, such as ("batch", None).',
 )
 def constraint_by_text():
@@ -140,7 +140,7 @@ def two_rules_for_one_name():
 
 @message(
     errors.ArgumentTypeError,
-    "Axis rules are a mapping, or pairs, from names to mesh axes; got a str.",
+    "Axis rules must map names to mesh axes, as a mapping or as pairs, but got a str.",
     RULES,
 )
 def rules_that_are_text():
@@ -149,7 +149,7 @@ def rules_that_are_text():
 
 @message(
     errors.ArgumentTypeError,
-    "Axis rules are a mapping, or pairs, from names to mesh axes; one of them is 'data'.",
+    "Axis rules must map names to mesh axes, as a mapping or as pairs, but one of them is 'data'.",
     RULES,
 )
 def rules_that_are_not_pairs():
@@ -158,7 +158,7 @@ def rules_that_are_not_pairs():
 
 @message(
     errors.ArgumentTypeError,
-    "Axis rules are a mapping, or pairs, from names to mesh axes; one of them is 'embed': 3.",
+    "Axis rules must map names to mesh axes, as a mapping or as pairs, but one of them is 'embed': 3.",
     RULES,
 )
 def rule_for_a_number():
@@ -194,7 +194,7 @@ def make_sharded_without_a_mesh():
 
 @message(
     errors.ArgumentTypeError,
-    "abstract takes a function that creates modules and got a Linear.",
+    "abstract takes a function that creates modules, not a Linear.",
     "Pass a function without arguments, such as `lambda: Model(liftnn.Rngs(0))`.",
 )
 def abstract_of_a_module_that_exists():
@@ -205,7 +205,7 @@ def abstract_of_a_module_that_exists():
     errors.StructureError,
     "The processes do not hold the same modules:",
     "  rate: process 0 has 0.1, process 1 has 0.5",
-    "Create the modules in the same way in each process, with the same seeds; only the data differ by process.",
+    "Create the modules in the same way in each process, with the same seeds; only the data may differ.",
 )
 def modules_that_differ_between_processes():
     with second_process(lambda report: report._replace(texts={**report.texts, "rate": "0.5"})):
@@ -214,9 +214,9 @@ def modules_that_differ_between_processes():
 
 @message(
     errors.ShardingError,
-    "make_sharded has not raised here, but in another process:",
+    "make_sharded succeeded here, but failed in another process:",
     "  process 1: ShardingError: 'model' is not an axis of the mesh",
-    "Create the modules in the same way in each process, with the same seeds; only the data differ by process.",
+    "Create the modules in the same way in each process, with the same seeds; only the data may differ.",
 )
 def modules_that_another_process_cannot_create():
     failure = ("ShardingError", "'model' is not an axis of the mesh")

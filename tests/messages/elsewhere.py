@@ -56,7 +56,7 @@ def state_dict_that_is_a_list():
 
 @message(
     errors.ArgumentError,
-    "from_torch reads safetensors files, but model.pt has the name of a file of PyTorch, which contains a pickle.",
+    "from_torch reads safetensors files, but model.pt has the extension of a PyTorch file, which is a pickle.",
     "Pass `torch.load(file, map_location='cpu', weights_only=True)`.",
 )
 def state_dict_in_a_pickle():
@@ -65,7 +65,7 @@ def state_dict_in_a_pickle():
 
 @message(
     errors.ArgumentTypeError,
-    "A state_dict has names of tensors as keys, but 0 is an int.",
+    "The keys of a state_dict must be tensor names, but 0 is an int.",
     "Pass `torch_module.state_dict()`.",
 )
 def state_dict_with_numbers_as_names():
@@ -140,7 +140,7 @@ def to_torch_of_a_tensor_without_all_parts():
 
 @message(
     errors.ArgumentError,
-    "The rules are a sequence of rules, not a Rule.",
+    "The rules must be a sequence, not a single Rule.",
     'Pass a list such as [Rule("kernel", "weight")].',
 )
 def rule_in_place_of_a_list():
@@ -167,8 +167,8 @@ def template_with_a_group_that_the_pattern_lacks():
 
 @message(
     errors.ArgumentError,
-    "The template of a rule is a text or a function that returns one, but that of 'weight' gives an int.",
-    "Pass a text such as 'encoder.weight', or None to skip.",
+    "The template of a rule must be a string or a function that returns one, but that of 'weight' gives an int.",
+    "Pass a string such as 'encoder.weight', or None to skip.",
 )
 def template_that_is_a_number():
     liftnn.from_torch(linear(), tensors(), [("weight", 3)])

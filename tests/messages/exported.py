@@ -74,7 +74,7 @@ def exported_for_a_value_of_another_tree():
 
 @message(
     errors.ArgumentError,
-    "Some arrays differ in shape or dtype from those at the export:",
+    "Some arrays differ in shape or dtype from those of the export:",
     "  args[0].w: float32[4], exported for float32[3]",
     "  args[0].b: float32[4], exported for float32[3]",
     "  args[1]: int32[3], exported for float32[3]",
@@ -183,7 +183,7 @@ def class_that_is_not_plain():
 
 @message(
     errors.ArgumentError,
-    "These bytes are read with pickle, which can run any code, and `plain=True` excludes that.",
+    "These bytes are a pickle, which can run any code when it is read, and `plain=True` forbids that.",
     "Serialize the function with `serialize(plain=True)`, or, if you trust the bytes, omit `plain`.",
 )
 def pickled_bytes_read_as_plain():

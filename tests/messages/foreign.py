@@ -45,7 +45,7 @@ class Fields(liftnn.Module):
 
 @message(
     errors.AttributeNameError,
-    "module 'liftnn' has no attribute 'Conv2d', which is a name of PyTorch.",
+    "module 'liftnn' has no attribute 'Conv2d', which is a name from PyTorch.",
     "Write `liftnn.Conv(3, 8, (3, 3), rngs=liftnn.Rngs(0))`, with one kernel size per axis. Inputs are channels last.",
 )
 def layer_of_pytorch():
@@ -72,7 +72,7 @@ def unknown_name():
 
 @message(
     errors.NameImportError,
-    "cannot import name 'filter_jit' from 'liftnn', which is a name of Equinox.",
+    "cannot import name 'filter_jit' from 'liftnn', which is a name from Equinox.",
     "The transforms take modules as arguments: `liftnn.jit`.",
 )
 def import_of_a_transform_of_equinox():
@@ -86,8 +86,8 @@ def layer_in_nn():
 
 @message(
     errors.AttributeNameError,
-    "module 'liftnn.nn' has no attribute 'Mish', which is a name of PyTorch and Keras.",
-    "Activations are functions, also in a Sequential: `jax.nn.mish(x)`.",
+    "module 'liftnn.nn' has no attribute 'Mish', which is a name from PyTorch and Keras.",
+    "Activations are functions; a Sequential takes them too: `jax.nn.mish(x)`.",
 )
 def layer_of_pytorch_in_nn():
     nn.Mish  # noqa: B018
@@ -95,7 +95,7 @@ def layer_of_pytorch_in_nn():
 
 @message(
     errors.NameImportError,
-    "cannot import name 'Upsample' from 'liftnn.nn', which is a name of PyTorch.",
+    "cannot import name 'Upsample' from 'liftnn.nn', which is a name from PyTorch.",
     "Write `jax.image.resize(image, (2, 8, 8, 3), 'nearest')`, or with `'bilinear'`. Inputs are channels last.",
 )
 def import_of_a_layer_of_pytorch_from_nn():
@@ -104,7 +104,7 @@ def import_of_a_layer_of_pytorch_from_nn():
 
 @message(
     errors.AttributeNameError,
-    "module 'liftnn' has no attribute 'stop_gradient', which is a name of JAX.",
+    "module 'liftnn' has no attribute 'stop_gradient', which is a name from JAX.",
     "Write `jax.lax.stop_gradient`.",
 )
 def function_of_jax():
@@ -125,7 +125,7 @@ def initializer_in_the_package():
 
 @message(
     errors.AttributeNameError,
-    "'Affine' object has no attribute 'parameters', which is a name of PyTorch.",
+    "'Affine' object has no attribute 'parameters', which is a name from PyTorch.",
     "`liftnn.state(model, liftnn.Param)` is a State of all Params, and its `flat()` a dict by path.",
 )
 def parameters_of_a_module():
@@ -134,7 +134,7 @@ def parameters_of_a_module():
 
 @message(
     errors.AttributeNameError,
-    "type object 'Linear' has no attribute 'init', which is a name of Flax Linen and Haiku.",
+    "type object 'Linear' has no attribute 'init', which is a name from Flax Linen and Haiku.",
     "Weights are created with the module, from `liftnn.Rngs(0)`. The model is an object that holds its weights, so "
     "call it: `model(x)`.",
 )
@@ -162,7 +162,7 @@ def detach_of_a_variable():
 
 @message(
     errors.AttributeNameError,
-    "'Optimizer' object has no attribute 'state_dict', which is a name of PyTorch.",
+    "'Optimizer' object has no attribute 'state_dict', which is a name from PyTorch.",
     "`liftnn.save(folder, 1, model, optimizer)` saves model and optimizer, here as step 1, and `liftnn.restore(folder, "
     "model, optimizer)` restores them.",
 )
@@ -202,7 +202,8 @@ def arguments_of_a_class_with_fields():
 
 @message(
     errors.ArgumentTypeError,
-    "Linear.__init__() got an unexpected keyword argument 'bias', which is a name of PyTorch and Haiku for `use_bias`.",
+    "Linear.__init__() got an unexpected keyword argument 'bias', which is a name from PyTorch and Haiku for "
+    "`use_bias`.",
     f"Write, for example, `{LINEAR}`.",
 )
 def bias_of_a_layer():
@@ -211,7 +212,8 @@ def bias_of_a_layer():
 
 @message(
     errors.ArgumentTypeError,
-    "Affine.__call__() got an unexpected keyword argument 'training', which is a name of Keras, Flax Linen and Haiku.",
+    "Affine.__call__() got an unexpected keyword argument 'training', which is a name from Keras, Flax Linen and "
+    "Haiku.",
     "`model.train()` and `model.eval()` switch the mode of all layers.",
 )
 def mode_in_the_call_of_the_users_module():
@@ -220,7 +222,7 @@ def mode_in_the_call_of_the_users_module():
 
 @message(
     errors.ArgumentTypeError,
-    "Optimizer.__init__() got an unexpected keyword argument 'lr', which is a name of PyTorch and Flax.",
+    "Optimizer.__init__() got an unexpected keyword argument 'lr', which is a name from PyTorch and Flax.",
     "Pass a transformation of optax: `optimizer = liftnn.Optimizer(model, optax.adam(1e-3))`.",
 )
 def learning_rate_of_an_optimizer():
@@ -268,8 +270,8 @@ def update_without_the_model():
 @message(
     errors.ArgumentTypeError,
     "Module.train() takes 1 positional argument but 2 were given.",
-    "`model.train()` and `model.eval()` only switch the mode, and PyTorch's train(False) is `model.eval()`. "
-    "`model(x)` computes.",
+    "`model.train()` and `model.eval()` take no arguments and only switch the mode: PyTorch's train(False) is "
+    "`model.eval()`. To run the model, write `model(x)`.",
 )
 def train_with_a_mode():
     Affine().train(False)

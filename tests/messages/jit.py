@@ -140,8 +140,8 @@ def donated_array_used_again():
 
 @message(
     errors.DonatedError,
-    "The buffer of args[0].w (a Param) is gone. Either it was donated earlier, or this call has computed a NaN or an "
-    "infinity: then JAX runs the function again to find its place, but the buffer was donated.",
+    "The buffer of args[0].w (a Param) is gone. Either it was donated earlier, or this call computed a NaN or an "
+    "infinity: JAX then runs the function again to locate it, but the buffer had been donated.",
     "Set jax_debug_nans or jax_debug_infs before the function is first called, so that JAX does not donate its "
     "arguments.",
 )
@@ -208,7 +208,7 @@ def in_shardings_for_too_few_arguments():
 
 @message(
     errors.AttributeNameError,
-    "JAX cannot export or serialize a program of liftnn.jit with modules, which takes their arrays one by one.",
+    "JAX cannot export or serialize a program that liftnn.jit compiled for modules.",
     "Use `liftnn.export(liftnn.jit(f))`, whose result is called with modules, and has `serialize()`.",
 )
 def program_read_by_a_function_of_jax():

@@ -161,7 +161,7 @@ def argnums_that_are_a_name():
 
 @message(
     errors.ArgumentTypeError,
-    "argnums has 2, but only 2 positional arguments were passed.",
+    "argnums contains 2, but only 2 positional arguments were passed.",
     "Pass the differentiated arguments by position.",
 )
 def argnums_out_of_range():
@@ -170,7 +170,7 @@ def argnums_out_of_range():
 
 @message(
     errors.ArgumentError,
-    "argnums has args[0] twice.",
+    "argnums selects args[0] twice.",
     "Pass each position once; a filter such as `liftnn.DiffState(0, (liftnn.Param, liftnn.BatchStat))` selects "
     "Variables of several types.",
 )
@@ -208,7 +208,7 @@ def module_first_with_has_aux():
 @message(
     errors.ArgumentTypeError,
     "Cannot differentiate args[0].name: it is not an array.",
-    "Select only arguments with `argnums` that contain nothing but arrays and modules.",
+    "With `argnums`, select only arguments that contain nothing but arrays and modules.",
 )
 def gradient_of_text():
     liftnn.grad(lambda d: d["x"])({"x": 1.0, "name": "text"})
@@ -514,8 +514,8 @@ def optimizer_of_a_name():
 
 @message(
     errors.ArgumentError,
-    "The mask of attention has negative numbers, as a mask that is added to the logits. A query ignores keys with an "
-    "entry of False or zero, so it would ignore what such a mask keeps.",
+    "The attention mask has negative numbers, like a mask that is added to the logits. Here False or zero masks a key "
+    "out, so the keys that such a mask keeps would be masked out.",
     "Pass `mask == 0`, or the mask as `bias` of dot_product_attention.",
 )
 def attention_with_a_mask_to_add():

@@ -107,8 +107,8 @@ def leaked(jit):
 
 RETURN = (
     "Return the module from that transform, or store it in a module that was an argument of that transform. In a "
-    "callback, as of `jax.pure_callback`, pass its State as an operand: `state, graphdef = liftnn.split(model)`, then "
-    "`liftnn.merge(graphdef, state)` in the callback."
+    "callback, such as one of `jax.pure_callback`, pass its State as an operand: `state, graphdef = "
+    "liftnn.split(model)`, then `liftnn.merge(graphdef, state)` in the callback."
 )
 CREATE = (
     "Create the model without `eval_shape`, or set all its Variables first, for example by `update(model, state)`. To "
@@ -118,8 +118,8 @@ CREATE = (
 
 @message(
     errors.TraceContextError,
-    "A Linear was called, but it is leaked: kernel is a Param with an array of a transform that has returned, so it "
-    "has no value here.",
+    "A Linear was called, but it has leaked: kernel is a Param whose array belongs to a transform that has "
+    "returned, so it has no value here.",
     RETURN,
 )
 def call_of_a_leaked_model():
@@ -160,8 +160,8 @@ def write_to_a_leaked_variable():
 
 @message(
     errors.ArgumentTypeError,
-    "liftnn.eval_shape cannot return the output.names (a Variable), which is a numpy array of text, objects or dates: "
-    "arrays of JAX hold numbers.",
+    "liftnn.eval_shape cannot return the output.names (a Variable), which is a numpy array of strings, objects or "
+    "dates: arrays of JAX hold numbers.",
     "Store a tuple, which is static, as in `tuple(x.tolist())`.",
 )
 def array_of_text_returned():
@@ -174,7 +174,7 @@ def array_of_text_returned():
 
 @message(
     errors.ArgumentTypeError,
-    "args[0].names is a numpy array of text, objects or dates, so liftnn.jit cannot use it: arrays of JAX hold "
+    "args[0].names is a numpy array of strings, objects or dates, so liftnn.jit cannot use it: arrays of JAX hold "
     "numbers.",
     "Store a tuple, which is static, as in `tuple(x.tolist())`.",
 )
@@ -197,7 +197,7 @@ def masked_array():
 
 @message(
     errors.ArgumentTypeError,
-    "args[0].kernel (a Param) is abstract: it has a shape and a dtype, and no value, so liftnn.grad cannot use it.",
+    "args[0].kernel (a Param) is abstract: it has a shape and a dtype, but no value, so liftnn.grad cannot use it.",
     CREATE,
 )
 def abstract_argument():
@@ -206,7 +206,7 @@ def abstract_argument():
 
 @message(
     errors.ArgumentTypeError,
-    "args[0].bias (a Param) is abstract: it has a shape and a dtype, and no value, so liftnn.jit cannot use it.",
+    "args[0].bias (a Param) is abstract: it has a shape and a dtype, but no value, so liftnn.jit cannot use it.",
     CREATE,
 )
 def abstract_argument_of_a_compiled_function():

@@ -37,7 +37,7 @@ XS = jnp.ones((2, 3))
 
 @message(
     errors.ArgumentTypeError,
-    "liftnn.scan takes a function, and its options by keyword; it returns a function, which takes the arguments.",
+    "liftnn.scan takes a function and keyword options, and returns a function that takes the arguments.",
     "Write `liftnn.scan(f)(*args)`. The options are length, reverse, unroll, in_axes, out_axes, split_rngs, "
     "transform_metadata.",
 )
@@ -421,7 +421,7 @@ def operand_by_position_and_by_name():
     "liftnn.repeat runs 3 steps, but these arrays have no leading axis of that size:\n"
     "  args[1]: float32[2,3]\n"
     "  kwargs['scale']: float32[]",
-    "Stack one entry for each step, or make what all steps share a Variable of a module.",
+    "Stack one entry for each step; store an array that all steps share in a Variable of a module.",
 )
 def steps_of_arrays_without_an_entry_for_each():
     liftnn.repeat(lambda model, x, scale: model.w * x * scale, 3)(Affine(), XS, scale=jnp.array(1.0))

@@ -212,7 +212,7 @@ def scan_over_rows_of_different_lengths():
 
 @message(
     errors.StructureError,
-    "The function given to associative_scan must return the structure of its arguments, but differs at:",
+    "The function given to associative_scan must return the structure of its arguments, but its output differs at:",
     "  w: removed, was Param",
     "Return the combination in the structure of `elems`.",
 )
@@ -236,8 +236,8 @@ def combination_of_another_shape():
 
 @message(
     errors.SharedWriteError,
-    "The function given to associative_scan changed self.calls (a Variable), but the number of its calls is not "
-    "defined.",
+    "The function given to associative_scan changed self.calls (a Variable), but how often it is called is "
+    "undefined.",
     "Return the new value instead. The function may change only the two elements that it combines.",
 )
 def combination_that_counts():

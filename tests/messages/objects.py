@@ -99,7 +99,7 @@ def module_as_key():
 @message(
     errors.StructureError,
     "layers[1].inner.x: A static value of type Uncopied is not hashable and cannot be copied and compared "
-    "(RuntimeError), so liftnn cannot detect changes of it.",
+    "(RuntimeError), so liftnn cannot detect changes to it.",
     "Make it hashable, or store it outside the module.",
 )
 def static_value_that_cannot_be_copied():
@@ -119,7 +119,7 @@ def static_value_that_cannot_be_copied_with_the_module_in_it():
 @message(
     errors.StructureError,
     "layers[1].inner.x: A static value of type Vague is not hashable, and comparing it with == does not "
-    "return True or False, so liftnn cannot detect changes of it.",
+    "return True or False, so liftnn cannot detect changes to it.",
     "Make it hashable, or store the arrays in it as attributes or Variables.",
 )
 def static_value_that_cannot_be_compared():
@@ -129,7 +129,7 @@ def static_value_that_cannot_be_compared():
 @message(
     errors.StructureError,
     "args[0].w: A static value of type Vague is not hashable, and comparing it with == does not return True or "
-    "False, so liftnn cannot detect changes of it.",
+    "False, so liftnn cannot detect changes to it.",
     "Make it hashable, or store the arrays in it as attributes or Variables.",
 )
 def value_of_a_variable_that_cannot_be_compared():
@@ -139,7 +139,7 @@ def value_of_a_variable_that_cannot_be_compared():
 @message(
     errors.StructureError,
     "the output.a[1]: A static value of type Vague is not hashable, and comparing it with == does not return True or "
-    "False, so liftnn cannot detect changes of it.",
+    "False, so liftnn cannot detect changes to it.",
     "Make it hashable, or store the arrays in it as attributes or Variables.",
 )
 def output_that_cannot_be_compared():
@@ -149,7 +149,7 @@ def output_that_cannot_be_compared():
 @message(
     errors.StructureError,
     "partial[0][0]: A static value of type Vague is not hashable, and comparing it with == does not return True or "
-    "False, so liftnn cannot detect changes of it.",
+    "False, so liftnn cannot detect changes to it.",
     "Make it hashable, or store the arrays in it as attributes or Variables.",
 )
 def argument_of_a_partial_that_cannot_be_compared():
@@ -191,7 +191,7 @@ def frozen_cycle():
 
 @message(
     errors.ArgumentError,
-    "A Param cannot take over the contents of a BatchStat.",
+    "A Param cannot copy the contents of a BatchStat.",
     "Use update_from_state for a Variable of another type, or assign to `value`.",
 )
 def copy_from_another_type():
@@ -200,7 +200,7 @@ def copy_from_another_type():
 
 @message(
     errors.ArgumentTypeError,
-    "update_from_state takes a Variable and got a list.",
+    "update_from_state takes a Variable, not a list.",
     "Assign to `value` to set the value only.",
 )
 def update_from_a_list():
@@ -277,7 +277,7 @@ def arguments_of_a_class_without_init():
 
 @message(
     errors.ArgumentError,
-    "view: no matching module has decode or mdoe.",
+    "view: no matching module has an attribute named decode or mdoe.",
     "Check the spelling, or pass raise_if_not_found=False. liftnn.view_info lists what view can set; with_attributes "
     "sets any attribute.",
 )
@@ -287,7 +287,7 @@ def view_of_what_no_module_has():
 
 @message(
     errors.StructureError,
-    "pair is a tuple, which is immutable, and an object above it that it refers to was replaced.",
+    "pair is a tuple, which is immutable, but an object above it, to which it refers, was replaced.",
     "Return the object itself from the function, after changing its attributes.",
 )
 def replacement_above_a_tuple():
@@ -298,7 +298,7 @@ def replacement_above_a_tuple():
 
 @message(
     errors.ArgumentTypeError,
-    "capture takes a module, a method or a function of a module and got a State.",
+    "capture takes a module, a method or a function of a module, not a State.",
     "Pass the module, as in capture(model, liftnn.Intermediate)(x).",
 )
 def capture_of_a_state():
@@ -335,7 +335,7 @@ def capture_without_a_module():
 
 @message(
     errors.ArgumentTypeError,
-    "with_metadata takes an initializer or a class of Variables and got a float.",
+    "with_metadata takes an initializer or a class of Variables, not a float.",
     "Pass a function (key, shape, dtype) that returns an array.",
 )
 def metadata_of_a_number():
@@ -344,7 +344,7 @@ def metadata_of_a_number():
 
 @message(
     errors.ArgumentTypeError,
-    "iter_children takes a module or a container and got a float.",
+    "iter_children takes a module or a container, not a float.",
     "Pass the module that holds it.",
 )
 def children_of_a_number():
@@ -372,7 +372,7 @@ def call_of_an_abstract_module():
 
 @message(
     errors.ArgumentTypeError,
-    "Stack got the class or function that makes a layer first.",
+    "Stack got the class or function that creates a layer as its first argument.",
     "Write `Stack(n, make, rngs=rngs)`: the number of layers comes first.",
 )
 def stack_with_the_number_last():
@@ -381,9 +381,9 @@ def stack_with_the_number_last():
 
 @message(
     errors.ArgumentTypeError,
-    "Stack takes a function that makes a layer, and got an Affine.",
+    "Stack takes a function that creates a layer, not an Affine.",
     "Pass the class of the layer, or a function such as lambda rngs: Block(64, rngs=rngs); `Stack.from_list(layers)` "
-    "stacks layers that there are.",
+    "stacks existing layers.",
 )
 def stack_of_a_layer():
     liftnn.Stack(3, Affine())  # pyright: ignore[reportArgumentType]
@@ -391,8 +391,8 @@ def stack_of_a_layer():
 
 @message(
     errors.ArgumentTypeError,
-    "The number of layers of a Stack must be an int, and it is a list.",
-    "Write `Stack.from_list(layers)` to stack layers that there are.",
+    "The number of layers of a Stack must be an int, not a list.",
+    "Write `Stack.from_list(layers)` to stack existing layers.",
 )
 def stack_of_a_list():
     liftnn.Stack([Affine(), Affine()], Affine)  # pyright: ignore[reportArgumentType]
@@ -400,7 +400,7 @@ def stack_of_a_list():
 
 @message(
     errors.ArgumentTypeError,
-    "An initializer must be a function `(key, shape, dtype) -> array`, and this one is a str: 'zeros'.",
+    "An initializer must be a function `(key, shape, dtype) -> array`, not a str: 'zeros'.",
     "Pass one of `liftnn.initializers`, such as `zeros_init()` or `constant(0.5)`.",
 )
 def initializer_by_name():
@@ -409,7 +409,7 @@ def initializer_by_name():
 
 @message(
     errors.ArgumentTypeError,
-    "activation_fn of GRUCell must be a function, and it is a str: 'tanh'.",
+    "activation_fn of GRUCell must be a function, not a str: 'tanh'.",
     "Pass a function of arrays, such as `liftnn.tanh`.",
 )
 def activation_by_name():
@@ -562,7 +562,7 @@ def pop_without_filter():
 
 @message(
     errors.ArgumentTypeError,
-    "merge takes a GraphDef as its first argument and got a State.",
+    "merge takes a GraphDef as its first argument, not a State.",
     "Write `*states, graphdef = split(model)` and `merge(graphdef, *states)`: `split` returns the GraphDef "
     "last.",
 )
@@ -586,26 +586,26 @@ def state_with_a_leaf_above_another():
     liftnn.State.from_flat({("layers", 0): jnp.ones(1), ("layers", 0, "w"): jnp.ones(1)})
 
 
-@message(errors.ArgumentTypeError, "merge takes States, or nested dicts, and got a list.", _STATES)
+@message(errors.ArgumentTypeError, "merge takes States or nested dicts, not a list.", _STATES)
 def merge_of_a_list():
     liftnn.merge(liftnn.split(Affine())[-1], [])
 
 
-@message(errors.ArgumentTypeError, "update takes States, or nested dicts, and got a GraphDef.", _STATES)
+@message(errors.ArgumentTypeError, "update takes States or nested dicts, not a GraphDef.", _STATES)
 def update_with_a_graphdef():
     liftnn.update(Affine(), *liftnn.split(Affine()))
 
 
 @message(
     errors.ArgumentTypeError,
-    "update takes States, or nested dicts, and got an Affine.",
+    "update takes States or nested dicts, not an Affine.",
     "Pass its State, `liftnn.state(model)`.",
 )
 def update_with_a_module():
     liftnn.update(Affine(), Affine())
 
 
-@message(errors.ArgumentTypeError, "State.merge takes States, or nested dicts, and got a GraphDef.", _STATES)
+@message(errors.ArgumentTypeError, "State.merge takes States or nested dicts, not a GraphDef.", _STATES)
 def merge_of_a_state_and_a_graphdef():
     liftnn.State.merge(*liftnn.split(Affine()))
 
@@ -765,7 +765,7 @@ def set_metadata_of_a_name_alone():
 
 @message(
     errors.ArgumentError,
-    "The stream 'default' of an Rngs needs an int or a PRNG key, not a module, Rngs.",
+    "The stream 'default' of an Rngs needs an int or a PRNG key, not an Rngs.",
     "Pass the Rngs itself where random keys are needed, `rngs.fork()` for independent streams of the same names, or "
     "`liftnn.Rngs(rngs())` to seed others with its next key.",
 )

@@ -91,7 +91,7 @@ def reseed_with_an_unknown_policy():
 
 @message(
     errors.TraceContextError,
-    "Cannot change the value of a RngCount here: it was created under a raw JAX transform (jax.jit, jax.grad, "
+    "Cannot change the value of an RngCount here: it was created under a raw JAX transform (jax.jit, jax.grad, "
     "jax.vmap, jax.lax.scan ...) that has returned (leaked), and may hold tracers.",
     "Use the liftnn transform of the same name and return the object, or return its arrays.",
 )
@@ -233,7 +233,7 @@ def average_of_nothing():
 
 @message(
     errors.ArgumentTypeError,
-    "`decay` must be a number, or a Variable of one, not a function.",
+    "`decay` must be a number, or a Variable that holds one, not a function.",
     "Pass a number such as 0.999. If it changes with the steps, pass a Variable, and set its value.",
 )
 def schedule_as_decay():
@@ -242,7 +242,7 @@ def schedule_as_decay():
 
 @message(
     errors.ArgumentTypeError,
-    "w is abstract: it has a shape and a dtype, and no value, so an EMA cannot average it.",
+    "w is abstract: it has a shape and a dtype, but no value, so an EMA cannot average it.",
     "Create the model without `eval_shape`, or set all its Variables first, for example by `update(model, state)`.",
 )
 def average_of_an_abstract_model():

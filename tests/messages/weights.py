@@ -168,7 +168,7 @@ def weights_of_a_subclass_of_numpy_arrays():
 
 @message(
     errors.ArgumentError,
-    "The metadata of a safetensors file are texts by name, and the name 'liftnn' is liftnn's own.",
+    "The metadata of a safetensors file must map strings to strings, and liftnn reserves the key 'liftnn'.",
     "Convert the values with `str` or `json.dumps`.",
 )
 def metadata_that_are_numbers():
@@ -265,7 +265,7 @@ def weights_that_are_text():
 @message(
     errors.CheckpointError,
     "The tensor 'w' in model.safetensors has the dtype F4, which liftnn does not read.",
-    "Convert the tensor to another dtype with the program that has written the file.",
+    "Convert the tensor to another dtype with the program that wrote the file.",
 )
 def weights_of_a_dtype_that_numpy_lacks():
     load(lambda: header({"w": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}, body=bytes(1)))
@@ -282,7 +282,7 @@ def weights_with_notes_of_something_else():
 
 @message(
     errors.CheckpointError,
-    "model.safetensors has version 2 of liftnn's files of weights; this liftnn reads 1.",
+    "model.safetensors has version 2 of liftnn's weight files; this version of liftnn reads version 1.",
     "Update liftnn.",
 )
 def weights_of_a_later_version():
@@ -364,7 +364,7 @@ def pattern_that_is_not_one():
 
 @message(
     errors.ArgumentError,
-    "The names of a Rule are a text, a function, a list of these, or None, not 3.",
+    "The names of a Rule must be a string, a function, a list of these, or None, not 3.",
     'Pass "weight", or ["query.weight", "key.weight"] to join two tensors.',
 )
 def rule_with_a_number_as_name():
@@ -442,7 +442,7 @@ def rule_for_no_variable():
 
 @message(
     errors.CheckpointError,
-    "model.safetensors cannot be written: it exists and is not a regular file, but a device or a pipe.",
+    "model.safetensors cannot be written: it is a device or a pipe, not a regular file.",
     "Pass the path of a new file, or of one to replace.",
 )
 def weights_saved_to_a_pipe():
@@ -453,7 +453,7 @@ def weights_saved_to_a_pipe():
 
 @message(
     errors.ArgumentTypeError,
-    "The path comes first, and this one is a Linear.",
+    "The first argument must be a path, not a Linear.",
     "Write `liftnn.save_weights(file, module)`.",
 )
 def module_in_place_of_a_file():

@@ -16,11 +16,11 @@ from tests.user_modules import Affine, Holder
 import liftnn
 
 ARRAY = (
-    "An array has replaced a Param, {0}: gradients and optimizers leave it out. Write `{1}.value = ...` to set the "
+    "An array has replaced a Param, {0}: gradients and optimizers ignore it. Write `{1}.value = ...` to set the "
     "value, or `{1} = liftnn.Variable(...)` to leave it untrained."
 )
 METADATA = (
-    "Setting {1!r} on {0} (a Param) adds metadata and leaves its value as it is. {2} If metadata are meant, write "
+    "Setting {1!r} on {0} (a Param) adds metadata and leaves its value unchanged. {2} To add metadata, write "
     "`{0}.set_metadata({1}=...)`."
 )
 
@@ -166,8 +166,8 @@ def test_a_learning_rate_that_is_set_on_an_optimizer_is_warned_of():
         optimizer.lr = 0.01
     (text,) = texts(caught)
     assert text == (
-        "Setting 'lr' on an Optimizer adds an attribute and leaves the learning rate as it is. Make the optimizer with "
-        "`optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)`, and write "
+        "Setting 'lr' on an Optimizer adds an attribute and leaves the learning rate unchanged. Make the optimizer "
+        "with `optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)`, and write "
         "`optimizer.opt_state.hyperparams['learning_rate'] = ...`; or pass a schedule."
     )
 

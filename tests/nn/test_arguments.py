@@ -49,7 +49,7 @@ def parameters_of(suffix):
 def test_an_initializer_that_is_no_function_is_an_error(name, parameter, value, words):
     with raises(
         liftnn.ArgumentTypeError,
-        f"An initializer must be a function `(key, shape, dtype) -> array`, and this one is {words}.\n"
+        f"An initializer must be a function `(key, shape, dtype) -> array`, not {words}.\n"
         "Pass one of `liftnn.initializers`, such as `zeros_init()` or `constant(0.5)`.",
     ):
         LAYERS[name](**{parameter: value})
@@ -72,7 +72,7 @@ FUNCTIONS = [(name, parameter) for name, parameter in parameters_of("_fn") if na
 def test_the_name_of_an_activation_is_an_error(name, parameter):
     with raises(
         liftnn.ArgumentTypeError,
-        f"{parameter} of {name} must be a function, and it is a str: 'tanh'.\n"
+        f"{parameter} of {name} must be a function, not a str: 'tanh'.\n"
         "Pass a function of arrays, such as `liftnn.tanh`.",
     ):
         LAYERS[name](**{parameter: "tanh"})

@@ -260,5 +260,5 @@ def test_a_constant_mask_of_floats_has_an_effect_in_every_trace(mask, rand, clos
 def test_a_constant_mask_to_be_added_is_refused_in_every_trace(rand):
     x, mask = rand(2, 5, 4, 8), jnp.full((5, 5), -1e9)
     for trace in (jax.jit, liftnn.jit, jax.vmap):
-        with pytest.raises(errors.ArgumentError, match="The mask of attention has negative numbers"):
+        with pytest.raises(errors.ArgumentError, match="The attention mask has negative numbers"):
             trace(lambda x: liftnn.dot_product_attention(x, x, x, mask=mask))(x)

@@ -111,7 +111,7 @@ def test_a_mask_of_fewer_axes_broadcasts_as_without_a_cache(batch, n_axes, size)
 def test_a_mask_to_add_is_refused_with_a_cache_too():
     layer = make()
     layer.init_cache(X.shape)
-    with pytest.raises(errors.ArgumentError, match="The mask of attention has negative numbers"):
+    with pytest.raises(errors.ArgumentError, match="The attention mask has negative numbers"):
         layer(X, decode=True, mask=jnp.full((LENGTH, LENGTH), -jnp.inf))
     assert int(layer.cache_index) == 0
 

@@ -76,7 +76,7 @@ def test_what_is_no_int_is_an_error_with_the_argument(case, wrong, found):
     cls, name = case
     with pytest.raises(errors.ArgumentTypeError) as caught:
         make(cls, name, wrong, {**ONE, **SEVERAL}[case])
-    assert caught.value.cause == f"{name} of {cls} must be a size, and it is {found}."
+    assert caught.value.cause == f"{name} of {cls} must be a size, not {found}."
 
 
 @pytest.mark.parametrize("kind", [int, np.array, jnp.asarray])
@@ -132,7 +132,7 @@ def test_a_symbolic_dimension_is_a_size():
             lambda rngs: liftnn.LayerNorm((5, 4), rngs=rngs),
             errors.ArgumentTypeError,
             (
-                "num_features of LayerNorm must be a size, and it is a tuple: (5, 4).\n"
+                "num_features of LayerNorm must be a size, not a tuple: (5, 4).\n"
                 "Pass the product of the sizes along `feature_axes`, by default the size of the last axis. Write "
                 "LayerNorm(20, reduction_axes=(-2, -1), feature_axes=(-2, -1)) for these axes."
             ),
@@ -141,7 +141,7 @@ def test_a_symbolic_dimension_is_a_size():
             lambda rngs: liftnn.InstanceNorm((4,), rngs=rngs),
             errors.ArgumentTypeError,
             (
-                "num_features of InstanceNorm must be a size, and it is a tuple: (4,).\n"
+                "num_features of InstanceNorm must be a size, not a tuple: (4,).\n"
                 "Pass the product of the sizes along `feature_axes`, by default the size of the last axis."
             ),
         ),
@@ -149,14 +149,14 @@ def test_a_symbolic_dimension_is_a_size():
             lambda rngs: liftnn.BatchNorm((4,), rngs=rngs),
             errors.ArgumentTypeError,
             (
-                "num_features of BatchNorm must be a size, and it is a tuple: (4,).\n"
+                "num_features of BatchNorm must be a size, not a tuple: (4,).\n"
                 "Pass the size of the input along `axis`, by default the last one."
             ),
         ),
         (
             lambda rngs: liftnn.GroupNorm(None, rngs=rngs),
             errors.ArgumentTypeError,
-            "num_features of GroupNorm must be a size, and it is None.\nPass the size of the input's last axis.",
+            "num_features of GroupNorm must be a size, not None.\nPass the size of the input's last axis.",
         ),
         (
             lambda rngs: liftnn.Linear(-4, 3, rngs=rngs),
@@ -167,7 +167,7 @@ def test_a_symbolic_dimension_is_a_size():
             lambda rngs: liftnn.Conv(2, 3, (3, 1.0), rngs=rngs),
             errors.ArgumentTypeError,
             (
-                "kernel_size of Conv must be a size, and it is a tuple: (3, 1.0).\n"
+                "kernel_size of Conv must be a size, not a tuple: (3, 1.0).\n"
                 "Pass an int, or a tuple of ints such as (8, 8)."
             ),
         ),

@@ -363,7 +363,7 @@ def test_a_number_of_layers_that_is_not_positive_is_refused(n):
 def test_the_class_of_a_layer_in_place_of_their_number_is_refused(first):
     with raises(
         errors.ArgumentTypeError,
-        "Stack got the class or function that makes a layer first.\n"
+        "Stack got the class or function that creates a layer as its first argument.\n"
         "Write `Stack(n, make, rngs=rngs)`: the number of layers comes first.",
     ):
         liftnn.Stack(first, 3, rngs=liftnn.Rngs(0))
@@ -373,8 +373,8 @@ def test_the_class_of_a_layer_in_place_of_their_number_is_refused(first):
 def test_layers_in_place_of_their_number_are_refused(kind):
     with raises(
         errors.ArgumentTypeError,
-        f"The number of layers of a Stack must be an int, and it is a {kind.__name__}.\n"
-        "Write `Stack.from_list(layers)` to stack layers that there are.",
+        f"The number of layers of a Stack must be an int, not a {kind.__name__}.\n"
+        "Write `Stack.from_list(layers)` to stack existing layers.",
     ):
         liftnn.Stack(kind([Block(liftnn.Rngs(0))]), Block)
 

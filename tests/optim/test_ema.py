@@ -237,7 +237,7 @@ def test_a_decay_outside_of_its_range_is_an_error(decay):
 def test_a_decay_that_is_no_number_is_an_error(decay, found):
     with raises(
         errors.ArgumentTypeError,
-        f"`decay` must be a number, or a Variable of one, not {found}.\n"
+        f"`decay` must be a number, or a Variable that holds one, not {found}.\n"
         "Pass a number such as 0.999. If it changes with the steps, pass a Variable, and set its value.",
     ):
         liftnn.EMA(build(liftnn), decay)
@@ -302,7 +302,7 @@ def test_an_abstract_model_has_no_values_to_average():
     for call in (lambda: liftnn.EMA(abstract, 0.5), lambda: ema.update(abstract)):
         with raises(
             errors.ArgumentTypeError,
-            "w is abstract: it has a shape and a dtype, and no value, so an EMA cannot average it.\n"
+            "w is abstract: it has a shape and a dtype, but no value, so an EMA cannot average it.\n"
             "Create the model without `eval_shape`, or set all its Variables first, for example by "
             "`update(model, state)`.",
         ):

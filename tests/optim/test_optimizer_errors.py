@@ -195,7 +195,7 @@ def test_an_abstract_model_is_an_error_by_path_and_changes_nothing():
     optimizer = liftnn.Optimizer(model, optax.adam(0.1))
     with raises(
         errors.ArgumentTypeError,
-        "layers[0].b is abstract: it has a shape and a dtype, and no value, so an Optimizer cannot update it.\n"
+        "layers[0].b is abstract: it has a shape and a dtype, but no value, so an Optimizer cannot update it.\n"
         "Create the model without `eval_shape`, or set all its Variables first, for example by "
         "`update(model, state)`.",
     ):

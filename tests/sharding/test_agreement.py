@@ -37,7 +37,7 @@ RAISED = {
     "no_mesh": ("ArgumentError", "make_sharded needs a mesh, and there is no current one."),
     "make_raises": ("StructureError", "RuntimeError: no such file: config.json"),
 }
-REMEDY = "Create the modules in the same way in each process, with the same seeds; only the data differ by process."
+REMEDY = "Create the modules in the same way in each process, with the same seeds; only the data may differ."
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_an_error_of_one_process_is_raised_in_the_other_one_with_its_text(found,
     other, own = found[claim]
     kind, text = RAISED[claim]
     first, where, *_, remedy = other.splitlines()
-    assert first == f"{kind}: make_sharded has not raised here, but in another process:"
+    assert first == f"{kind}: make_sharded succeeded here, but failed in another process:"
     assert where.startswith(f"  process 1: {own.partition(':')[0]}: ")
     assert text in other
     assert remedy == REMEDY

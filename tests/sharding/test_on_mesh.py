@@ -123,7 +123,10 @@ def test_no_whole_array_is_computed():
 
 
 def test_a_rule_that_matches_nothing_is_a_warning_that_names_what_is_declared():
-    text = r"The rules for 'heads', 'mlp' match no axis that a Variable declares\. Declared are: 'embed', 'hidden'\."
+    text = (
+        r"The rules for 'heads', 'mlp' match no axis that a Variable declares\. "
+        r"The declared axes are: 'embed', 'hidden'\."
+    )
     rules = {**RULES, "heads": "model", "mlp": "model", "norm": None}
     for f in (liftnn.make_sharded, liftnn.abstract):
         with pytest.warns(liftnn.ShardingWarning, match=text) as caught:

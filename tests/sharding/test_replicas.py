@@ -37,7 +37,7 @@ def test_what_differs_is_told_by_path_in_both_processes(found, claim):
     assert first == "StructureError: The processes do not hold the same modules:"
     assert any(line.strip().startswith(FINDINGS[claim]) for line in lines), lines
     assert remedy == (
-        "Create the modules in the same way in each process, with the same seeds; only the data differ by process."
+        "Create the modules in the same way in each process, with the same seeds; only the data may differ."
     )
 
 

@@ -457,14 +457,14 @@ def test_a_hash_that_raises_anything_makes_a_value_unhashable():
 
 NOT_COPIED = (
     "A static value of type {} is not hashable and cannot be copied and compared (ValueError), so liftnn "
-    "cannot detect changes of it.\n"
+    "cannot detect changes to it.\n"
     "Make it hashable, or store it outside the module."
 )
 MESSAGES = {
     Uncopyable: NOT_COPIED.format("Uncopyable"),
     Unanswering: NOT_COPIED.format("Unanswering"),
     Elementwise: "A static value of type Elementwise is not hashable, and comparing it with == does not return True "
-    "or False, so liftnn cannot detect changes of it.\n"
+    "or False, so liftnn cannot detect changes to it.\n"
     "Make it hashable, or store the arrays in it as attributes or Variables.",
     NeverEqual: "A static value of type NeverEqual is not hashable, and a copy of it does not compare equal "
     "to it, so it would seem changed in every call.\n"

@@ -26,5 +26,5 @@ def as_file_name(path: Any, call: str) -> str:
         return os.fsdecode(path)
     except TypeError as error:
         raise errors.ArgumentTypeError(
-            f"The path comes first, and this one is {an(type(path))}.", f"Write `{call}`."
+            f"The first argument must be a path, not {an(type(path))}.", f"Write `{call}`."
         ) from error

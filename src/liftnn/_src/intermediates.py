@@ -71,7 +71,7 @@ def capture(
         return lambda f: capture(f, fn, *var_types, init=init, method_outputs=method_outputs)
     if not callable(fn):
         raise errors.ArgumentTypeError(
-            f"capture takes a module, a method or a function of a module and got {an(type(fn))}.",
+            f"capture takes a module, a method or a function of a module, not {an(type(fn))}.",
             "Pass the module, as in capture(model, liftnn.Intermediate)(x).",
         )
     unwrap_callable(fn, "capture")  # for its errors

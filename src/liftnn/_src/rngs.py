@@ -19,7 +19,7 @@ from liftnn._src.graph.graphdef import GraphDef
 from liftnn._src.modules.module import Module
 from liftnn._src.samplers import Samplers
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, is_argument_array
+from liftnn._src.trees import Path, an, is_argument_array
 from liftnn._src.variables.operators import unwrap
 from liftnn._src.variables.state import State
 from liftnn._src.variables.variable_types import RngCount, RngKey
@@ -36,8 +36,7 @@ def as_key(seed: Any, name: str) -> Any:
     seed = unwrap(seed)
     if isinstance(seed, Module):
         raise errors.ArgumentError(
-            f"The stream {name!r} of an Rngs needs an int or a PRNG key, not a module, "
-            f"{type(seed).__qualname__}.",
+            f"The stream {name!r} of an Rngs needs an int or a PRNG key, not {an(type(seed))}.",
             "Pass the Rngs itself where random keys are needed, `rngs.fork()` for independent streams of the same "
             "names, or `liftnn.Rngs(rngs())` to seed others with its next key.",
         )

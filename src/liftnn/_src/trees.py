@@ -280,7 +280,7 @@ def an(x: type | str) -> str:
     elif first in "FHLMNRSX" and (second.isupper() or not second):  # pronounced letter by letter
         takes_an = True
     else:
-        takes_an = first.lower() in ("a", "e", "i", "o", "u")
+        takes_an = first.lower() in ("a", "e", "i", "o", "u") or name.startswith("Rng")
     return f"{'an' if takes_an else 'a'} {name}"
 
 

@@ -147,7 +147,7 @@ class CustomJvp(CustomRule[P, R]):
         def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
             if len(jvps) != len(primals):
                 raise errors.ArgumentError(
-                    f"`defjvps` has defined {len(jvps)} rule{'s' * (len(jvps) != 1)}, but the function has "
+                    f"`defjvps` got {len(jvps)} rule{'s' * (len(jvps) != 1)}, but the function has "
                     f"{len(primals)} argument{'s' * (len(primals) != 1)}.",
                     "Pass one rule for each argument; None means that it contributes nothing.",
                 )

@@ -268,7 +268,7 @@ def complete(tangents: Sequence[Any], count: int, carried: int) -> Sequence[Any]
         return tangents
     if len(tangents) != count - carried:
         raise errors.ArgumentError(
-            f"The number of tangents is {len(tangents)}, but the number of arguments is {count}.",
+            f"Got {len(tangents)} tangent{'s' * (len(tangents) != 1)} for {count} argument{'s' * (count != 1)}.",
             "Pass one tangent for each argument; None means zero.",
         )
     return [None] * carried + list(tangents)

@@ -158,12 +158,12 @@ class Selection:
         for argnum, wrt in ((c.argnum, c.filter) for c in chosen):
             if not -len(positional) <= argnum < len(positional):
                 raise errors.ArgumentTypeError(
-                    f"argnums has {argnum}, but only {len(positional)} positional arguments were passed.",
+                    f"argnums contains {argnum}, but only {len(positional)} positional arguments were passed.",
                     "Pass the differentiated arguments by position.",
                 )
             if any(positional[argnum] is argument for argument, _ in self.chosen):
                 raise errors.ArgumentError(
-                    f"argnums has args[{argnum % len(positional)}] twice.",
+                    f"argnums selects args[{argnum % len(positional)}] twice.",
                     "Pass each position once; a filter such as `liftnn.DiffState(0, (liftnn.Param, liftnn.BatchStat))` "
                     "selects Variables of several types.",
                 )
@@ -240,7 +240,7 @@ class Selection:
         if self.matched in ("each", "one"):
             raise errors.ArgumentTypeError(
                 f"Cannot differentiate {self.plan.leaf_names[leaf]}: it is not an array.",
-                "Select only arguments with `argnums` that contain nothing but arrays and modules.",
+                "With `argnums`, select only arguments that contain nothing but arrays and modules.",
             )
         return None
 

@@ -86,7 +86,7 @@ class Missed:
 
 def _warn(x: Any, name: str) -> None:
     warn(
-        f"{name} uses {an(type(x))} that it got in a way that liftnn cannot follow, such as from an iterator. If it "
-        "gets another one in a later call, this one is used all the same. Pass it as an argument.",
+        f"{name} uses {an(type(x))} that it reaches in a way that liftnn cannot follow, such as through an "
+        "iterator. If a later call reaches another one, this one is still used. Pass it as an argument.",
         errors.CaptureWarning,
     )

@@ -74,7 +74,7 @@ def save(
       compress: Whether to compress the files; see `Checkpoints`.
 
     Raises:
-      ArgumentError: If the step is not a number from 0 on, or is already there, if `max_to_keep` is less than 1, or if
+      ArgumentError: If the step is not a non-negative integer or already exists, if `max_to_keep` is less than 1, or if
         two arrays have the same path.
       CheckpointError: If the folder cannot be written, or if `max_to_keep` is given and a later step is there.
       ArgumentTypeError: If something cannot be saved: it is abstract, a tracer, or of another type.
@@ -117,7 +117,7 @@ def restore(folder: Folder, /, *modules: Any, step: int | None = None, strict: b
       The step, the plain values, the metrics, and with `strict=False` what does not fit.
 
     Raises:
-      ArgumentError: If the step is not a number from 0 on.
+      ArgumentError: If the step is not a non-negative integer.
       CheckpointError: If there is no such checkpoint, if it is damaged, or if paths are missing or unexpected, or have
         other shapes, dtypes or ties than in the modules; the message lists all. Nothing is changed then.
       ArgumentTypeError: If an argument is not a module, a Variable or a State, or a tree of them; or has a tracer.
@@ -211,7 +211,9 @@ class Checkpoints:
         compress: bool = False,
     ):
         if best_mode not in ("max", "min"):
-            raise errors.ArgumentError(f"best_mode is {best_mode!r}.", 'Pass "max" or "min".')
+            raise errors.ArgumentError(
+                f"best_mode must be 'max' or 'min', not {best_mode!r}.", 'Pass "max" or "min".'
+            )
         self._name = as_file_name(folder, "liftnn.save(folder, step, module)")
         self._folder = pathlib.Path(self._name).absolute()
         self._max_to_keep = as_max_to_keep(max_to_keep)
@@ -238,7 +240,7 @@ class Checkpoints:
           metrics: Numbers by name.
 
         Raises:
-          ArgumentError: If the step is not a number from 0 on, or is already there; if the metric that `best` names is
+          ArgumentError: If the step is not a non-negative integer or already exists; if the metric that `best` names is
             missing.
           CheckpointError: If the folder cannot be written, or if `max_to_keep` is given and a later step is there.
           ArgumentTypeError: If something cannot be saved.
@@ -277,7 +279,7 @@ class Checkpoints:
           What was read.
 
         Raises:
-          ArgumentError: If the step is not a number from 0 on.
+          ArgumentError: If the step is not a non-negative integer.
           CheckpointError: If there is no such checkpoint, if it is damaged, or if it does not fit.
           ArgumentTypeError: If an argument is not a module, a Variable or a State, or a tree of them.
         """
@@ -381,7 +383,7 @@ class Checkpoints:
         """Raise an error if the metric to compare is missing."""
         if self._best is not None and self._best not in metrics:
             raise errors.ArgumentError(
-                f"The checkpoint has no metric {self._best!r}, which decides which ones are kept.",
+                f"The metric {self._best!r} is missing, which decides which checkpoints are kept.",
                 f"Pass `metrics={{{self._best!r}: ...}}`.",
             )
 

@@ -171,7 +171,7 @@ def check_storable(x: Any, path: str) -> None:
     """
     if isinstance(x, jax.ShapeDtypeStruct):
         raise errors.ArgumentTypeError(
-            f"{path} is abstract: it has a shape and a dtype, and no value.",
+            f"{path} is abstract: it has a shape and a dtype, but no value.",
             "Save the module after its Variables have values.",
         )
     if is_tracer(x):

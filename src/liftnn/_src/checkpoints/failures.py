@@ -65,7 +65,7 @@ class SharedOutcome:
             raise errors.CheckpointError(
                 "The checkpoint was written here, but not in another process"
                 + (f":\n  {cause}" if cause else ", whose own error says why."),
-                "The last complete checkpoint is as it was. Remove the cause, such as a full disk, and save again.",
+                "The last complete checkpoint is intact. Fix the cause, such as a full disk, and save again.",
             )
 
     def _write(self, end: float) -> Exception | None:

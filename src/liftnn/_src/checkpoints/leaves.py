@@ -98,8 +98,8 @@ def _check_distinct(leaf: ModuleLeaf, leaves: dict[CodedPath, ModuleLeaf]) -> No
         if coded in paths or encode_path(leaf.path) in leaves:
             path = format_path((*leaf.path, *at), "modules")
             raise errors.ArgumentError(
-                f"Two arrays have the path {path}, under which a checkpoint has only one.",
-                "Use keys with different texts (their `repr`), such as strings.",
+                f"Two arrays have the path {path}, but a checkpoint can hold only one under each path.",
+                "Use keys with different `repr`s, such as strings.",
             )
         paths.add(coded)
 

@@ -27,7 +27,7 @@ def as_step(step: Any, what: str) -> int:
       The int.
 
     Raises:
-      ArgumentError: If it is not a number from 0 on.
+      ArgumentError: If it is not a non-negative integer.
       ArgumentTypeError: If it is a tracer.
     """
     value = getattr(step, "raw_value", step)
@@ -45,7 +45,7 @@ def as_step(step: Any, what: str) -> int:
         kind = type_of(value) if hasattr(value, "dtype") else an(type(value))
         found = kind if number is None else number
         raise errors.ArgumentError(
-            f"The step is {found}, not a number from 0 on.", _remedy(step, number, what)
+            f"The step is {found}, not a non-negative integer.", _remedy(step, number, what)
         )
     return number
 
@@ -102,7 +102,7 @@ def check_next(folder: pathlib.Path, step: int, steps: list[int], max_to_keep: i
       CheckpointError: If later ones are there and old ones are removed: then the new one would be the oldest.
     """
     if step in steps or os.path.lexists(folder / str(step)):
-        what = f"a checkpoint of step {step}" if step in steps else f"a file with the name {step}"
+        what = f"a checkpoint of step {step}" if step in steps else f"a file named {step}"
         raise errors.ArgumentError(
             f"The folder {name} already has {what}.",
             "Save another step, or in another folder.",
@@ -157,7 +157,6 @@ def check_path(folder: pathlib.Path, name: str, verb: str) -> None:
         is_pattern = verb == "write" and not fnmatch.fnmatchcase(part, part)
         if is_pattern or "\\" in part or part != part.encode(errors="ignore").decode():
             raise errors.CheckpointError(
-                f"Orbax cannot {verb} checkpoints in the folder {name!r}: it takes {part!r} in the path for something "
-                "else.",
-                "Use a folder without brackets, backslashes and bytes that are not UTF-8 in its path.",
+                f"Orbax cannot {verb} checkpoints in the folder {name!r}: it misreads {part!r} in the path.",
+                "Use a path without brackets, backslashes and bytes that are not UTF-8.",
             )

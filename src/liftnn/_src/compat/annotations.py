@@ -234,5 +234,5 @@ def check_pytree(pytree: Any) -> None:
     """
     if not is_object(pytree):
         raise errors.ArgumentTypeError(
-            f"check_pytree takes a Module, and got {an(type(pytree))}.", "Pass the Module itself."
+            f"check_pytree takes a Module, not {an(type(pytree))}.", "Pass the Module itself."
         )

@@ -295,7 +295,7 @@ def merge(graphdef: Any, /, *states: Any, copy: bool = False, recreate_variables
         graphdef = common_graphdef(states)
     if not isinstance(graphdef, liftnn_graphdef.GraphDef):
         raise errors.ArgumentTypeError(
-            f"nnx.merge takes a GraphDef as its first argument and got {an(type(graphdef))}.",
+            f"nnx.merge takes a GraphDef as its first argument, not {an(type(graphdef))}.",
             "Write `graphdef, *states = nnx.split(model)` and `nnx.merge(graphdef, *states)`.",
         )
     if not states:

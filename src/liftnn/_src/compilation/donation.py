@@ -86,8 +86,8 @@ def deleted_error(plan: Plan, leaves: Sequence[Any]) -> errors.DonatedError | No
             name = plan.typed_name(slot)
             if _looks_for_nans():
                 return errors.DonatedError(
-                    f"The buffer of {name} is gone. Either it was donated earlier, or this call has computed a NaN or "
-                    "an infinity: then JAX runs the function again to find its place, but the buffer was donated.",
+                    f"The buffer of {name} is gone. Either it was donated earlier, or this call computed a NaN or an "
+                    "infinity: JAX then runs the function again to locate it, but the buffer had been donated.",
                     "Set jax_debug_nans or jax_debug_infs before the function is first called, so that JAX does not "
                     "donate its arguments.",
                 )

@@ -181,7 +181,7 @@ def deserialize(blob: bytes | bytearray, *, plain: bool = False) -> Exported:
         )
     if plain:
         raise errors.ArgumentError(
-            "These bytes are read with pickle, which can run any code, and `plain=True` excludes that.",
+            "These bytes are a pickle, which can run any code when it is read, and `plain=True` forbids that.",
             "Serialize the function with `serialize(plain=True)`, or, if you trust the bytes, omit `plain`.",
         )
     data = _checked(blob.removeprefix(MARK))

@@ -235,7 +235,7 @@ class _ExportedProgram:
         ]
         if wrong:
             raise errors.ArgumentError(
-                f"Some arrays differ in shape or dtype from those at the export:\n{list_paths(wrong)}",
+                f"Some arrays differ in shape or dtype from those of the export:\n{list_paths(wrong)}",
                 "Convert them, or export the function again. Use jax.export.symbolic_shape for dimensions that vary.",
             )
 

@@ -57,7 +57,7 @@ class Stage(Generic[R]):
     def _error_for_jax(self, cls: type[errors.LiftError]) -> errors.LiftError:
         """Return the error for a function of JAX that exports or serializes the program without its modules."""
         return cls(
-            "JAX cannot export or serialize a program of liftnn.jit with modules, which takes their arrays one by one.",
+            "JAX cannot export or serialize a program that liftnn.jit compiled for modules.",
             "Use `liftnn.export(liftnn.jit(f))`, whose result is called with modules, and has `serialize()`.",
         )
 

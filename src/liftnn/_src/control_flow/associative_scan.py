@@ -100,7 +100,7 @@ def _bind(plan: Plan, pure: PureFunction) -> PureFunction:
         for number in result.written:
             name = plan.typed_path(number)
             error = errors.SharedWriteError(
-                f"The function given to associative_scan changed {name}, but the number of its calls is not defined.",
+                f"The function given to associative_scan changed {name}, but how often it is called is undefined.",
                 "Return the new value instead. The function may change only the two elements that it combines.",
             )
             raise at_line(error, lines.get(name))
@@ -164,7 +164,8 @@ def _check_combined(expected: GraphDef, structure: GraphDef, a: State, out: Stat
     """Raise an error if the combination has another structure, shape or dtype than the elements."""
     if structure != expected or jax.tree.structure(out) != jax.tree.structure(a):
         raise errors.StructureError(
-            "The function given to associative_scan must return the structure of its arguments, but differs at:\n"
+            "The function given to associative_scan must return the structure of its arguments, but its output "
+            "differs at:\n"
             + list_paths(expected.diff(structure).splitlines() or ["the values of its Variables"]),
             "Return the combination in the structure of `elems`.",
         )

@@ -129,7 +129,7 @@ def _check_sizes(args: tuple[Any, ...], kwargs: dict[str, Any], n: int) -> None:
         raise errors.ArgumentError(
             f"liftnn.repeat runs {n} steps, but these arrays have no leading axis of that size:\n"
             f"{list_paths(wrong)}",
-            "Stack one entry for each step, or make what all steps share a Variable of a module.",
+            "Stack one entry for each step; store an array that all steps share in a Variable of a module.",
         )
 
 

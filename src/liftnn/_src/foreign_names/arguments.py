@@ -62,6 +62,6 @@ tx: lr learning_rate optimizer params (PyTorch and Flax)
 call: Optimizer.update (Flax NNX)
     The model comes first: `optimizer.update(model, grads)`.
 call: Module.train Module.eval (PyTorch)
-    `model.train()` and `model.eval()` only switch the mode, and PyTorch's train(False) is `model.eval()`.
-    `model(x)` computes.
+    `model.train()` and `model.eval()` take no arguments and only switch the mode: PyTorch's train(False) is
+    `model.eval()`. To run the model, write `model(x)`.
 """

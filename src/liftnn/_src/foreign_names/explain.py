@@ -42,7 +42,7 @@ def unknown_name(
       The error.
     """
     library, remedy = _answer(name, public)
-    whose = f", which is a name of {library}" if library else ""
+    whose = f", which is a name from {library}" if library else ""
     is_import = frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti] == _IMPORT_FROM
     if remedy and is_import and f"{module}.{name}" not in sys.modules:
         return errors.NameImportError(f"cannot import name {name!r} from {module!r}{whose}.", remedy)
@@ -92,7 +92,7 @@ def unknown_attribute(instance: Any, owner: type, name: str) -> AttributeError:
             f"{what} has no attribute {name!r}", name=name, obj=owner if instance is None else instance
         )
     return errors.AttributeNameError(
-        f"{what} has no attribute {name!r}, which is a name of {found[0].library}.", found[0].remedy
+        f"{what} has no attribute {name!r}, which is a name from {found[0].library}.", found[0].remedy
     )
 
 
@@ -130,7 +130,7 @@ def check_arguments(error: TypeError, function: Callable[..., Any]) -> None:
     if row:
         our_name = "" if row.where in ("*", "tx") else f" for `{row.where}`"
         raise errors.ArgumentTypeError(
-            f"{text}, which is a name of {row.library}{our_name}.", row.remedy
+            f"{text}, which is a name from {row.library}{our_name}.", row.remedy
         ) from None
     if function.__module__.partition(".")[0] == "liftnn":
         raise errors.ArgumentTypeError(f"{text}.", _remedy_for(text, keyword, parameters, function)) from None

@@ -16,7 +16,7 @@ liftnn: AveragePooling1D AveragePooling2D AveragePooling3D AvgPool1D AvgPool2D A
 liftnn: Dense (Keras and Flax Linen)
     Write `liftnn.Linear(2, 3, rngs=liftnn.Rngs(0))`, with the number of input features.
 liftnn: Activation (Keras)
-    Activations are functions, also in `liftnn.Sequential(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)),
+    Activations are functions, as in `liftnn.Sequential(liftnn.Linear(2, 3, rngs=liftnn.Rngs(0)),
     liftnn.relu)`.
 liftnn: Lambda (Keras and Equinox)
     A layer may be any function: `liftnn.Sequential(lambda x: 2 * x)`.

@@ -142,7 +142,7 @@ liftnn: CircularPad1d CircularPad2d CircularPad3d (PyTorch)
 liftnn: Unflatten (PyTorch)
     Write `image.reshape(2, 4, 4, 3, 1)`.
 liftnn: Mish (PyTorch and Keras)
-    Activations are functions, also in a Sequential: `jax.nn.mish(x)`.
+    Activations are functions; a Sequential takes them too: `jax.nn.mish(x)`.
 liftnn: Softmin softmin (PyTorch)
     Write `liftnn.softmax(-x)`.
 liftnn: Softmax2d (PyTorch)

@@ -61,7 +61,7 @@ def rows() -> tuple[ForeignName, ...]:
         remedy = " ".join(text.split()).format_map(SENTENCES)
         found.append(ForeignName(where, tuple(names.split()), library, remedy))
     for name, function in ACTIVATIONS.items():
-        text = f"Activations are functions, also in a Sequential: `liftnn.{function}(x)`."
+        text = f"Activations are functions; a Sequential takes them too: `liftnn.{function}(x)`."
         found.append(ForeignName("liftnn", (name,), "PyTorch and Keras", text))
     for name, function in OPTIMIZERS.items():
         text = f"Pass a transformation of optax: `liftnn.Optimizer(model, optax.{function}(1e-3))`."

@@ -345,7 +345,7 @@ def merge(graphdef: GraphDef[Tree], /, *states: State) -> Tree:
     """
     if not isinstance(graphdef, GraphDef):
         raise errors.ArgumentTypeError(
-            f"merge takes a GraphDef as its first argument and got {an(type(graphdef))}.",
+            f"merge takes a GraphDef as its first argument, not {an(type(graphdef))}.",
             "Write `*states, graphdef = split(model)` and `merge(graphdef, *states)`: `split` returns the GraphDef "
             "last.",
         )

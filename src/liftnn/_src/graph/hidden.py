@@ -119,7 +119,7 @@ def warn_if_hidden(value: Any, path: Callable[[], str]) -> None:
     users = not is_foreign(holder.__module__)
     warn(
         f"{path()} is {an(type(value))}, which liftnn treats as static, but it holds {an(found)}{through}. Its state "
-        "is not part of the model: split, state, gradients and optimizers leave it out. "
+        "is not part of the model: split, state, gradients and optimizers ignore it. "
         + (
             f"Make the class {holder.__name__} a liftnn.Module or a dataclass, or s{store}"
             if users

@@ -81,7 +81,7 @@ def _unsorted_error(x: dict[Any, Any], path: str) -> errors.StructureError:
     types_of_keys = sorted({type(key).__name__ for key in x})
     return errors.StructureError(
         f"{path} is {an(type(x))} with keys that JAX cannot sort: they are of type {' and '.join(types_of_keys)}.",
-        "Use text or integers as keys, or store Variables in a dict of a Module, which takes any keys.",
+        "Use strings or integers as keys, or store Variables in a dict of a Module, which takes any keys.",
     )
 
 

@@ -81,8 +81,8 @@ def configurable(transform: Callable[..., Any]) -> Any:
             return functools.partial(wrapper, *args, **options)
         if args and not positional:
             raise errors.ArgumentTypeError(
-                f"liftnn.{transform.__name__} takes a function, and its options by keyword; it returns a function, "
-                "which takes the arguments.",
+                f"liftnn.{transform.__name__} takes a function and keyword options, and returns a function "
+                "that takes the arguments.",
                 f"Write `liftnn.{transform.__name__}(f)(*args)`. The options are {', '.join(names)}.",
             )
         transformed = transform(f, *args, **options)

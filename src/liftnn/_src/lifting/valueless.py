@@ -48,7 +48,7 @@ def explain_valueless(error: BaseException, plan: Plan, leaves: Sequence[Any], n
         abstract = _find(plan, leaves, lambda x: isinstance(x, jax.ShapeDtypeStruct))
         if abstract:
             raise errors.ArgumentTypeError(
-                f"{abstract} is abstract: it has a shape and a dtype, and no value, so liftnn.{name} cannot use it.",
+                f"{abstract} is abstract: it has a shape and a dtype, but no value, so liftnn.{name} cannot use it.",
                 "Create the model without `eval_shape`, or set all its Variables first, for example by "
                 "`update(model, state)`. To compute shapes, use `eval_shape`.",
             ) from error
@@ -63,7 +63,7 @@ def _explain_numpy(error: BaseException, plan: Plan, leaves: Sequence[Any], name
             f"{masked} is a masked array of numpy, so liftnn.{name} cannot use it.",
             "Store its data and its mask as two arrays, or `x.filled(value)`.",
         ) from error
-    kind = "a numpy array of text, objects or dates"
+    kind = "a numpy array of strings, objects or dates"
     other = _find(plan, leaves, holds_no_numbers)
     if other or plan.unreturnable:
         raise errors.ArgumentTypeError(

@@ -18,8 +18,8 @@ _ABSTRACT = jax.ShapeDtypeStruct.__name__
 _EMPTY = type(Empty).__name__
 LEAKED = (
     "Return the module from that transform, or store it in a module that was an argument of that transform. In a "
-    "callback, as of `jax.pure_callback`, pass its State as an operand: `state, graphdef = liftnn.split(model)`, then "
-    "`liftnn.merge(graphdef, state)` in the callback."
+    "callback, such as one of `jax.pure_callback`, pass its State as an operand: `state, graphdef = "
+    "liftnn.split(model)`, then `liftnn.merge(graphdef, state)` in the callback."
 )
 """The remedy for a module that has left a transform other than as its result."""
 
@@ -39,8 +39,8 @@ def explain_abstract(error: Exception, module: Any) -> None:
         leaked = _find(module, is_tracer)
         if leaked:
             raise errors.TraceContextError(
-                f"{at_start(an(type(module)))} was called, but it is leaked: {leaked} with an array of a transform "
-                "that has returned, so it has no value here.",
+                f"{at_start(an(type(module)))} was called, but it has leaked: {leaked} whose array belongs to a "
+                "transform that has returned, so it has no value here.",
                 LEAKED,
             ) from error
     if isinstance(error, errors.LiftError):

@@ -202,7 +202,7 @@ def _changed_copy(
     missing = names.difference(*[set_on(x) for _, x in modules])
     if missing and raise_if_not_found:
         raise errors.ArgumentError(
-            f"{verb}: no matching module has {' or '.join(sorted(missing))}.",
+            f"{verb}: no matching module has an attribute named {' or '.join(sorted(missing))}.",
             "Check the spelling, or pass raise_if_not_found=False. liftnn.view_info lists what view can set; "
             "with_attributes sets any attribute.",
         )

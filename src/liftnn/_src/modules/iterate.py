@@ -110,7 +110,7 @@ def iter_children(node: Any, /) -> Iterator[tuple[Key, Any]]:
     kind = kind_of(node)
     if kind in LEAVES:
         raise errors.ArgumentTypeError(
-            f"iter_children takes a module or a container and got {an(type(node))}.",
+            f"iter_children takes a module or a container, not {an(type(node))}.",
             "Pass the module that holds it.",
         )
     _, keys, children = kind.flatten(node)

@@ -25,7 +25,7 @@ def warn_of_array(module: Any, name: str, old: Variable[Any]) -> None:
     path = f"{holder}.{name}" if holder else f"the attribute {name!r} of {an(type(module))}"
     target = f"{holder or 'module'}.{name}"
     warn(
-        f"An array has replaced {an(type(old))}, {path}: gradients and optimizers leave it out. Write "
+        f"An array has replaced {an(type(old))}, {path}: gradients and optimizers ignore it. Write "
         f"`{target}.value = ...` to set the value, or `{target} = liftnn.Variable(...)` to leave it untrained.",
         errors.AttributeWarning,
     )
@@ -44,7 +44,7 @@ def warn_of_metadata(variable: Variable[Any], name: str, is_foreign: bool) -> No
     set_value = f"Write `{found or 'variable'}.value = ...` to set it."
     remedy = remedy_for("Variable", name) if is_foreign and name != "data" else set_value
     warn(
-        f"Setting {name!r} on {path} adds metadata and leaves its value as it is. {remedy} If metadata are meant, "
+        f"Setting {name!r} on {path} adds metadata and leaves its value unchanged. {remedy} To add metadata, "
         f"write `{found or 'variable'}.set_metadata({name}=...)`.",
         errors.AttributeWarning,
     )
@@ -59,8 +59,8 @@ def warn_of_rate(optimizer: Any, name: str) -> None:
     """
     target = name_in_code(optimizer, sys._getframe(1)) or "optimizer"
     warn(
-        f"Setting {name!r} on an Optimizer adds an attribute and leaves the learning rate as it is. Make the optimizer "
-        "with `optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)`, and write "
+        f"Setting {name!r} on an Optimizer adds an attribute and leaves the learning rate unchanged. Make the "
+        "optimizer with `optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)`, and write "
         f"`{target}.opt_state.hyperparams['learning_rate'] = ...`; or pass a schedule.",
         errors.AttributeWarning,
     )

@@ -121,8 +121,8 @@ class RecursiveMap:
             return
         if kind.frozen:
             raise errors.StructureError(
-                f"{format_path(path)} is {an(type(x))}, which is immutable, and an object above it that it refers to "
-                "was replaced.",
+                f"{format_path(path)} is {an(type(x))}, which is immutable, but an object above it, to which it "
+                "refers, was replaced.",
                 "Return the object itself from the function, after changing its attributes.",
             )
         kind.fill(x, extra, keys, replaced)

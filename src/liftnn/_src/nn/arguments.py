@@ -84,7 +84,7 @@ def check_initializer(initializer: Any) -> None:
     """Raise an error if an object is not an initializer: not a function, or a function that makes initializers."""
     if not callable(initializer):
         raise errors.ArgumentTypeError(
-            "An initializer must be a function `(key, shape, dtype) -> array`, and this one is "
+            "An initializer must be a function `(key, shape, dtype) -> array`, not "
             f"{an(type(initializer))}: {initializer!r:.80}.",
             "Pass one of `liftnn.initializers`, such as `zeros_init()` or `constant(0.5)`.",
         )
@@ -101,7 +101,7 @@ def check_functions(layer: Any, /, **functions: Any) -> None:
     for name, function in functions.items():
         if not callable(function):
             raise errors.ArgumentTypeError(
-                f"{name} of {type(layer).__name__} must be a function, and it is {an(type(function))}: "
+                f"{name} of {type(layer).__name__} must be a function, not {an(type(function))}: "
                 f"{function!r:.80}.",
                 "Pass a function of arrays, such as `liftnn.tanh`.",
             )

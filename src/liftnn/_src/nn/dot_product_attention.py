@@ -312,8 +312,8 @@ def check_mask(mask: Any, query: tuple[int, ...], key: tuple[int, ...]) -> None:
         is_added = jnp.issubdtype(numbers.dtype, jnp.floating) and bool((numbers < 0).any())
     if is_added:
         raise errors.ArgumentError(
-            "The mask of attention has negative numbers, as a mask that is added to the logits. A query ignores keys "
-            "with an entry of False or zero, so it would ignore what such a mask keeps.",
+            "The attention mask has negative numbers, like a mask that is added to the logits. Here False or zero "
+            "masks a key out, so the keys that such a mask keeps would be masked out.",
             "Pass `mask == 0`, or the mask as `bias` of dot_product_attention.",
         )
 

@@ -76,4 +76,4 @@ def _wrong_size(layer: Any, name: str, size: Any, remedy: str) -> errors.LiftErr
             remedy += f" Write {cls}({math.prod(parts)}, reduction_axes={axes}, feature_axes={axes}) for these axes."
     found = type_of(size) if hasattr(size, "dtype") else f"{an(type(size))}: {size!r:.80}"
     found = "None" if size is None else found
-    return errors.ArgumentTypeError(f"{name} of {cls} must be a size, and it is {found}.", remedy)
+    return errors.ArgumentTypeError(f"{name} of {cls} must be a size, not {found}.", remedy)

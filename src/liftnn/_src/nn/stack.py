@@ -99,9 +99,9 @@ class Stack(Module, Generic[L]):
         n = _checked_count(n)
         if isinstance(make, Module):
             raise errors.ArgumentTypeError(
-                f"Stack takes a function that makes a layer, and got {an(type(make))}.",
+                f"Stack takes a function that creates a layer, not {an(type(make))}.",
                 "Pass the class of the layer, or a function such as lambda rngs: Block(64, rngs=rngs); "
-                "`Stack.from_list(layers)` stacks layers that there are.",
+                "`Stack.from_list(layers)` stacks existing layers.",
             )
         if rngs is not None and not isinstance(rngs, (Rngs, RngStream)):
             raise errors.ArgumentError(
@@ -295,13 +295,13 @@ def _checked_count(n: Any) -> int:
     """Return the number of layers as an int; raise an error if it is not positive, or something else."""
     if callable(n):
         raise errors.ArgumentTypeError(
-            "Stack got the class or function that makes a layer first.",
+            "Stack got the class or function that creates a layer as its first argument.",
             "Write `Stack(n, make, rngs=rngs)`: the number of layers comes first.",
         )
     if isinstance(n, (list, tuple)):
         raise errors.ArgumentTypeError(
-            f"The number of layers of a Stack must be an int, and it is {an(type(n))}.",
-            "Write `Stack.from_list(layers)` to stack layers that there are.",
+            f"The number of layers of a Stack must be an int, not {an(type(n))}.",
+            "Write `Stack.from_list(layers)` to stack existing layers.",
         )
     count = n if isinstance(n, int) and not isinstance(n, bool) else getattr(n, "__index__", lambda: 0)()
     if isinstance(n, bool) or count < 1:

@@ -64,7 +64,7 @@ class EMA(Module):
     def __init__(self, params: Any, decay: float, *, only: Filter = ...):
         if not is_argument_array(unwrap_raw(decay)):
             raise errors.ArgumentTypeError(
-                f"`decay` must be a number, or a Variable of one, not {an(type(decay))}.",
+                f"`decay` must be a number, or a Variable that holds one, not {an(type(decay))}.",
                 "Pass a number such as 0.999. If it changes with the steps, pass a Variable, and set its value.",
             )
         if isinstance(decay, numbers.Real) and not 0 <= float(decay) <= 1:

@@ -183,7 +183,7 @@ def check_values(leaves: Mapping[Path, Any], purpose: str) -> None:
             isinstance(v, jax.ShapeDtypeStruct) for v in jax.tree.leaves(value)
         ):
             raise errors.ArgumentTypeError(
-                f"{format_path(path)} is abstract: it has a shape and a dtype, and no value, so {purpose}.",
+                f"{format_path(path)} is abstract: it has a shape and a dtype, but no value, so {purpose}.",
                 "Create the model without `eval_shape`, or set all its Variables first, for example by "
                 "`update(model, state)`.",
             )

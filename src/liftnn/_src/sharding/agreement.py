@@ -132,8 +132,7 @@ def _replicate(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
 
 
 _PROCESS_REMEDY = (
-    "Create the modules in the same way in each process, with the same seeds; only the data differ "
-    "by process."
+    "Create the modules in the same way in each process, with the same seeds; only the data may differ."
 )
 
 
@@ -158,7 +157,7 @@ def _disagreement(reports: dict[int, Report], verb: str) -> errors.LiftError:
         )
         where = next(iter(functions.values()))
         return kind(
-            f"{where} has not raised here, but in {'another process' if len(failures) == 1 else 'other processes'}:\n"
+            f"{where} succeeded here, but failed in {'another process' if len(failures) == 1 else 'other processes'}:\n"
             f"{list_paths(lines, 2)}",
             _PROCESS_REMEDY,
         )

@@ -57,7 +57,7 @@ def with_logical_constraint(
     """
     if isinstance(names, str) or not isinstance(names, (tuple, list, PartitionSpec)):
         raise errors.ArgumentTypeError(
-            f"with_logical_constraint takes one entry for each axis and got {names!r}.",
+            f"with_logical_constraint takes a tuple with one entry for each axis, not {names!r}.",
             'Pass a tuple, such as ("batch", None).',
         )
     declared = declare(names, rules_or_current(rules))

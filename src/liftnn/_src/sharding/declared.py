@@ -216,7 +216,8 @@ def warn_of_unmatched_rules(tree: Any, rules: Mapping[str, Any]) -> None:
         plural = len(unmatched) > 1
         warn(
             f"The rule{'s' if plural else ''} for {', '.join(map(repr, unmatched))} match{'' if plural else 'es'} no "
-            f"axis that a Variable declares. Declared are: {', '.join(sorted(map(repr, declared))) or 'none'}.",
+            "axis that a Variable declares. The declared axes are: "
+            f"{', '.join(sorted(map(repr, declared))) or 'none'}.",
             errors.ShardingWarning,
         )
 

@@ -176,7 +176,7 @@ def _check(make: Any, mesh: Any, rules: Any, name: str) -> dict[str, Any]:
     """Return normalized rules; raise if there is no mesh, or `make` is not a function."""
     if not callable(make) or isinstance(make, Module):
         raise errors.ArgumentTypeError(
-            f"{name} takes a function that creates modules and got {an(type(make))}.",
+            f"{name} takes a function that creates modules, not {an(type(make))}.",
             "Pass a function without arguments, such as `lambda: Model(liftnn.Rngs(0))`.",
         )
     if not isinstance(mesh, (jax.sharding.Mesh, jax.sharding.AbstractMesh)):

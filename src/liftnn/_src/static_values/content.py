@@ -56,7 +56,7 @@ class Copied:
         if not isinstance(same, (bool, np.bool_)):
             raise errors.StructureError(
                 f"A static value of type {type(value).__qualname__} is not hashable, and comparing it with == does not "
-                "return True or False, so liftnn cannot detect changes of it.",
+                "return True or False, so liftnn cannot detect changes to it.",
                 "Make it hashable, or store the arrays in it as attributes or Variables.",
             )
         if not same:
@@ -103,7 +103,7 @@ def cannot_copy(value: Any, error: Exception) -> errors.StructureError:
     copied = [code for cls, code in _COPIES.items() if isinstance(value, cls)]
     return errors.StructureError(
         f"A static value of type {type(value).__qualname__} is not hashable and cannot be copied and "
-        f"compared ({type(error).__name__}), so liftnn cannot detect changes of it.",
+        f"compared ({type(error).__name__}), so liftnn cannot detect changes to it.",
         f"Store a copy of it: `{copied[0]}`."
         if copied
         else "Make it hashable, or store it outside the module.",

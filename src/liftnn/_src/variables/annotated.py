@@ -38,7 +38,7 @@ def with_metadata(initializer: Callable[..., Any], **metadata: Any) -> Callable[
     """
     if not callable(initializer):
         raise errors.ArgumentTypeError(
-            f"with_metadata takes an initializer or a class of Variables and got {an(type(initializer))}.",
+            f"with_metadata takes an initializer or a class of Variables, not {an(type(initializer))}.",
             "Pass a function (key, shape, dtype) that returns an array.",
         )
     entries = Metadata.of(metadata).entries  # checks the hooks

@@ -57,7 +57,7 @@ def normalize_rules(rules: Any) -> dict[str, str | tuple[str, ...] | None]:
 def _no_rules(what: str) -> errors.ArgumentTypeError:
     """Return the error for rules that are not rules."""
     return errors.ArgumentTypeError(
-        f"Axis rules are a mapping, or pairs, from names to mesh axes; {what}.",
+        f"Axis rules must map names to mesh axes, as a mapping or as pairs, but {what}.",
         'Write them as {"hidden": "model", "batch": ("data", "fsdp"), "embed": None}.',
     )
 

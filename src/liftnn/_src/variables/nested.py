@@ -57,7 +57,7 @@ def not_a_state(verb: str, x: Any) -> errors.ArgumentTypeError:
     """
     is_module = hasattr(type(x), "__graph_node__") and not isinstance(x, Variable)
     return errors.ArgumentTypeError(
-        f"{verb} takes States, or nested dicts, and got {an(type(x))}.",
+        f"{verb} takes States or nested dicts, not {an(type(x))}.",
         "Pass its State, `liftnn.state(model)`."
         if is_module
         else "Write `*states, graphdef = split(model)`: `split` returns the GraphDef last, and `merge(graphdef, "

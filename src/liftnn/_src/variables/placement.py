@@ -86,7 +86,7 @@ def place_new(variable: Any, value: Any, metadata: Mapping[str, Any]) -> Any:
             if mesh.explicit_axes or not is_tracing() or find_problem(used, x.shape, mesh):
                 raise misfit(mesh, [line])
             warn(
-                f"A declared sharding does not fit the array; it is left whole.\n  {line}",
+                f"A declared sharding does not fit the array, which is left unsharded along that axis.\n  {line}",
                 errors.ShardingWarning,
             )
         return place(x, mesh, used)

@@ -226,7 +226,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
         """
         if type(other) is not type(self):
             raise errors.ArgumentError(
-                f"{at_start(an(type(self)))} cannot take over the contents of {an(type(other))}.",
+                f"{at_start(an(type(self)))} cannot copy the contents of {an(type(other))}.",
                 "Use update_from_state for a Variable of another type, or assign to `value`.",
             )
         self.update_from_state(other)
@@ -244,7 +244,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
         """
         if not isinstance(variable_state, Variable):
             raise errors.ArgumentTypeError(
-                f"update_from_state takes a Variable and got {an(type(variable_state))}.",
+                f"update_from_state takes a Variable, not {an(type(variable_state))}.",
                 "Assign to `value` to set the value only.",
             )
         resolved, other = self._writable(), frames.resolve(variable_state)

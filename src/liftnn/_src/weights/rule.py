@@ -67,7 +67,7 @@ class Rule:
         names = names if isinstance(names, (list, tuple)) else () if names is None else (names,)
         if not all(isinstance(name, str) or callable(name) for name in names):
             raise errors.ArgumentError(
-                f"The names of a Rule are a text, a function, a list of these, or None, not {self.names!r:.60}.",
+                f"The names of a Rule must be a string, a function, a list of these, or None, not {self.names!r:.60}.",
                 'Pass "weight", or ["query.weight", "key.weight"] to join two tensors.',
             )
         integers = {

@@ -37,7 +37,7 @@ class Rules:
         skipped: list[str] = []
         if isinstance(rules, Rule):
             raise errors.ArgumentError(
-                "The rules are a sequence of rules, not a Rule.",
+                "The rules must be a sequence, not a single Rule.",
                 'Pass a list such as [Rule("kernel", "weight")].',
             )
         for rule in rules or ():
@@ -126,9 +126,9 @@ def _expand(match: re.Match[str], template: Template) -> str:
     name = name(match) if callable(name) else name
     if not isinstance(name, str):
         raise errors.ArgumentError(
-            f"The template of a rule is a text or a function that returns one, but that of {match.re.pattern!r} gives "
-            f"{an(type(name))}.",
-            "Pass a text such as 'encoder.weight', or None to skip.",
+            "The template of a rule must be a string or a function that returns one, but that of "
+            f"{match.re.pattern!r} gives {an(type(name))}.",
+            "Pass a string such as 'encoder.weight', or None to skip.",
         )
     return name
 

@@ -66,7 +66,7 @@ def _check_options(max_shard_size: Any, metadata: Any) -> None:
     pairs: Any = metadata.items() if isinstance(metadata, Mapping) else ((metadata, None),)
     if not all(_is_text(k) and _is_text(v) and k != NOTES for k, v in pairs):
         raise errors.ArgumentError(
-            f"The metadata of a safetensors file are texts by name, and the name {NOTES!r} is liftnn's own.",
+            f"The metadata of a safetensors file must map strings to strings, and liftnn reserves the key {NOTES!r}.",
             "Convert the values with `str` or `json.dumps`.",
         )
 

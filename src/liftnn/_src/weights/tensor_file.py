@@ -102,7 +102,7 @@ class TensorFile:
             if info["dtype"] not in DTYPES:
                 raise errors.CheckpointError(
                     f"The tensor {name!r} in {self.path} has the dtype {info['dtype']}, which liftnn does not read.",
-                    "Convert the tensor to another dtype with the program that has written the file.",
+                    "Convert the tensor to another dtype with the program that wrote the file.",
                 )
             spec = Spec(tuple(map(int, info["shape"])), np.dtype(DTYPES[info["dtype"]]))
             start, end = info["data_offsets"]
@@ -127,8 +127,8 @@ class TensorFile:
             raise _damaged(self.path, "liftnn's part of its metadata cannot be read") from error
         if notes is None:
             raise errors.CheckpointError(
-                f"{self.path} has version {version!r:.20} of liftnn's files of weights; this liftnn reads "
-                f"{HEADER_VERSION}.",
+                f"{self.path} has version {version!r:.20} of liftnn's weight files; this version of liftnn "
+                f"reads version {HEADER_VERSION}.",
                 "Update liftnn.",
             )
         if not notes.holds(self._specs, self.metadata):

@@ -103,7 +103,7 @@ def read_torch(
     path = os.fspath(state_dict)
     if path.endswith((".pt", ".pth", ".bin", ".ckpt")):
         raise errors.ArgumentError(
-            f"from_torch reads safetensors files, but {path} has the name of a file of PyTorch, which contains a "
+            f"from_torch reads safetensors files, but {path} has the extension of a PyTorch file, which is a "
             "pickle.",
             "Pass `torch.load(file, map_location='cpu', weights_only=True)`.",
         )
@@ -116,7 +116,7 @@ def _check_names(state_dict: Mapping[Any, Any]) -> None:
     for name in state_dict:
         if not isinstance(name, str):
             raise errors.ArgumentTypeError(
-                f"A state_dict has names of tensors as keys, but {name!r} is {an(type(name))}.",
+                f"The keys of a state_dict must be tensor names, but {name!r} is {an(type(name))}.",
                 "Pass `torch_module.state_dict()`.",
             )
 

@@ -112,7 +112,7 @@ def replace(path: str, write: Callable[[IO[bytes]], None]) -> None:
     """
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         raise errors.CheckpointError(
-            f"{path} cannot be written: it exists and is not a regular file, but a device or a pipe.",
+            f"{path} cannot be written: it is a device or a pipe, not a regular file.",
             "Pass the path of a new file, or of one to replace.",
         )
     temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
