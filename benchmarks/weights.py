@@ -1,4 +1,4 @@
-"""Saving and loading files of weights: liftnn / the safetensors library called by hand with a dict of the same arrays.
+"""Saving and loading weight files: liftnn / the safetensors library called by hand with a dict of the same arrays.
 
 python benchmarks/weights.py [--quick] [--rounds N] [--output FOLDER]
 

@@ -185,7 +185,7 @@ class LayerIndexError(LiftError, IndexError):
 
 
 class CheckpointError(LiftError, ValueError):
-    """A checkpoint or a file of weights does not fit the modules, is damaged, or cannot be read.
+    """A checkpoint or a weight file does not fit the modules, is damaged, or cannot be read.
 
     Compare the two sides above: change the modules to fit what was saved, or load another checkpoint.
     """

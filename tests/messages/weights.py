@@ -96,7 +96,7 @@ def weights_of_a_text():
 
 @message(
     errors.ArgumentError,
-    "a[Key()] and a[Key()] have the same name 'a[Key()]' in a file of weights.",
+    "a[Key()] and a[Key()] have the same name 'a[Key()]' in a weight file.",
     "Use other keys in the dict.",
 )
 def two_weights_of_one_name():

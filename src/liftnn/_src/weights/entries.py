@@ -240,6 +240,6 @@ def _check_names(entries: list[Entry]) -> None:
         other = first.setdefault(entry.name, entry)
         if other is not entry:
             raise errors.ArgumentError(
-                f"{other.text} and {entry.text} have the same name {entry.name!r} in a file of weights.",
+                f"{other.text} and {entry.text} have the same name {entry.name!r} in a weight file.",
                 "Use other keys in the dict.",
             )
