@@ -32,7 +32,7 @@ def capture(
     init: Mapping[Any, Any] | None = None,
     method_outputs: type[Variable[Any]] | None = None,
 ) -> Callable[..., Any]:
-    """Wrap a function of a module so that it also returns what the module and its submodules record in the call.
+    """Wrap a function of a module so that it also returns the values that the module and its submodules record.
 
     They record with `Module.sow` and `Module.perturb`. The values are returned and not stored in the module. The
     wrapped function works in and around every transform; the module's other changes are propagated.

@@ -159,7 +159,7 @@ def fork_rngs(
     graph: bool | None = None,
     graph_updates: bool | None = None,
 ) -> Any:
-    """Start streams of random keys again from their next key, in place, with or without splitting it.
+    """Restart streams of random keys from their next key, in place, with or without splitting it.
 
     Args:
       node: A module, or any pytree that contains modules. If it is omitted, the result is a decorator that forks the

@@ -173,7 +173,7 @@ may save as well, so the thread that holds it can take it again."""
 
 @boundary
 class Checkpoints:
-    """The checkpoints of a run in a folder, saved while the training goes on.
+    """The checkpoints of a run in a folder, saved in the background while training continues.
 
     Within a `with` block `save` returns when the arrays are copied, and the files are written in the background; the
     block ends when they are complete. Outside of it `save` returns when they are complete.
@@ -231,7 +231,7 @@ class Checkpoints:
         values: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Save modules and plain values, within a `with` block in the background; see `liftnn.save`.
+        """Save modules and plain values; within a `with` block, in the background. See `liftnn.save`.
 
         Args:
           step: The number of the checkpoint, as in `liftnn.save`.

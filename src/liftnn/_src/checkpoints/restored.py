@@ -10,7 +10,7 @@ from liftnn._src.publish import publish
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What `restore` has read: the step, the values that were saved by name, and what did not fit.
+    """The result of `restore`: the step, the values that were saved by name, and what did not fit.
 
     Args:
       step: The step of the checkpoint.

@@ -201,7 +201,7 @@ def with_vars(
     only: Filter = ...,
     allow_duplicates: bool = False,
 ) -> Any:
-    """Return a copy of a tree of modules whose Variables are of the requested kind, which they are.
+    """Return a copy of a tree of modules whose Variables are of the requested kind, as they always are.
 
     Args:
       node: A module, or any pytree with modules in it.

@@ -142,7 +142,7 @@ def iter_module_children(node: Any, /) -> Iterator[tuple[Key, Any]]:
 
 @accept_modes
 def recursive_map(f: Callable[[Path, Any], Any], node: Any, /) -> Any:
-    """Return a copy of a tree of modules in which a function has replaced what it wants to replace.
+    """Return a copy of a tree of modules in which a function may replace each object.
 
     It visits everything in the order of `iter_graph`.
 

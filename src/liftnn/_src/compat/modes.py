@@ -179,7 +179,7 @@ class VarDefaultsContext(contextlib.ContextDecorator):
 
 
 def var_defaults(*, hijax: bool | None = None, ref: bool | None = None) -> Any:
-    """Return the defaults of new Variables, or check that they are requested as they are.
+    """Return the defaults of new Variables, or check that the requested values are the defaults.
 
     Args:
       hijax: False or None.

@@ -43,7 +43,7 @@ from liftnn._src.trees import (
 
 @boundary
 def repeat(step: Callable[..., Any], n: int, /, *, unroll: int = 1, **options: Any) -> Jitted[..., Any]:
-    """Run a step function several times in one compiled program: for models so small that the calls cost most.
+    """Run a step function several times in one compiled program, for models so small that calls dominate.
 
     A step is an ordinary function that changes modules in place, and `repeat(step, n)(model, optimizer, batches)` does
     what a loop over `step(model, optimizer, batch)` does. All steps get the same modules. Each array among the

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @boundary
 def recursive_map(f: Callable[[Path, Any], Any], tree: T, /) -> T:
-    """Return a copy of a tree of modules in which a function has replaced what it wants to replace.
+    """Return a copy of a tree of modules in which a function may replace each object.
 
     The function is called with everything that the tree reaches: with the children of an object before the object,
     which then holds their replacements. Modules and containers are copies; Variables and arrays are those of the tree.

@@ -31,7 +31,7 @@ DotGeneral = Callable[..., jax.Array]
 
 
 class MultiHeadAttention(Module):
-    """Attend from each query to all keys, in several heads, and return a linear function of the averaged values.
+    """Apply multi-head attention: in each head, queries attend to all keys; then project the averaged values.
 
     Queries, keys and values are linear functions of the inputs, the submodules `query`, `key` and `value`; the result
     is one of all heads, the submodule `out`. With one input this is self-attention. For decoding, `init_cache` creates
@@ -295,7 +295,7 @@ class MultiHeadAttention(Module):
         return self.out(x, out_sharding=out_sharding)
 
     def init_cache(self, input_shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> None:
-        """Create an empty cache for decoding, or empty the present one.
+        """Create an empty cache for decoding, or reset the existing one.
 
         If the weights are stacked along leading axes, as in a `Stack` or in models made under `vmap`, so is the cache.
         On a mesh with explicit axes a cache stays as it is sharded: to divide it, place it by `liftnn.device_put`.

@@ -32,7 +32,7 @@ L = TypeVar("L", bound=Module)
 
 
 class Stack(Module, Generic[L]):
-    """Equal layers, one after the other, that are traced and compiled once.
+    """Identical layers in sequence, which are traced and compiled once.
 
     The values of all layers are stacked along axis 0 of the Variables of one module, `layers`, and `scan` applies the
     layers. So the time to trace and compile does not depend on the number of layers. The results are those of a Python

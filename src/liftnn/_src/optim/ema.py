@@ -88,7 +88,7 @@ class EMA(Module):
         self.params = with_fixed_entries(State.from_flat(copies))
 
     def update(self, updates: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # the name in Flax
-        """Move the averages towards new values.
+        """Move the averages towards the new values.
 
         Args:
           updates: The module, State, or tree of modules that has the new values, with the Variables that the averages

@@ -48,7 +48,7 @@ def count_params(tree: Any, /, *filters: Filter) -> int:
 
 @boundary
 def display(*objects: Any) -> None:
-    """Show values: in a notebook as trees that can be folded, if treescope is installed; elsewhere as text.
+    """Show values: in a notebook as collapsible trees, if treescope is installed; elsewhere as text.
 
     A notebook shows the last value of a cell in this way without `display`.
 
@@ -65,7 +65,7 @@ def display(*objects: Any) -> None:
 
 @boundary
 def draw(tree: Any, /, format: Literal["mermaid", "dot"] = "mermaid", *, depth: int | None = None) -> Drawing:
-    """Draw the object graph of a module, with what it shares and its cycles.
+    """Draw the object graph of a module, including sharing and cycles.
 
     Each module is a box with its Variables and settings, and each attribute that holds a module is an arrow. Dashed
     arrows lead to what was reached before: it is shared, or closes a cycle. A Variable that is shared has a box of its

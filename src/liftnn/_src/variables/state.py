@@ -152,7 +152,7 @@ class State(dict[Key, Any], Displayed):
         return found
 
     def popitem(self) -> tuple[Key, Any]:
-        """Remove the last entry, and return its key and what it was."""
+        """Remove the last entry, and return its key and value."""
         key, found = super().popitem()
         self._forget(key)
         return key, found
@@ -177,7 +177,7 @@ class State(dict[Key, Any], Displayed):
         return self[key]
 
     def update(self, other: Any = (), /, **entries: Any) -> None:
-        """Set entries, as `dict.update` does: an entry replaces the one of the same key, with all that is below.
+        """Set entries, as `dict.update` does: an entry replaces that with the same key, and everything below it.
 
         `merge` and `|` join what is below.
 

@@ -133,7 +133,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
         store(self._writable(), checked_value(unwrap(value)))
 
     def create_value(self, value: Any) -> Any:
-        """Return the value to store at first; a subclass may override this.
+        """Return the initial value to store; a subclass may override this.
 
         Args:
           value: The value that the Variable was created with, after the hooks.
@@ -215,7 +215,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
 
     @boundary
     def copy_from(self, other: Variable[T]) -> None:
-        """Take over the value and the metadata of another Variable of the same type; hooks do not run.
+        """Copy the value and the metadata from another Variable of the same type; hooks do not run.
 
         Args:
           other: The other Variable.
@@ -233,7 +233,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
 
     @boundary
     def update_from_state(self, variable_state: Variable[T]) -> None:
-        """Take over the value and the metadata of another Variable, such as an entry of a State; hooks do not run.
+        """Copy the value and the metadata from another Variable, such as an entry of a State; hooks do not run.
 
         Args:
           variable_state: The other Variable, of any type.

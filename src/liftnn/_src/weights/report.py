@@ -11,7 +11,7 @@ from liftnn._src.publish import publish
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """What a load of weights left undone, by path; it is empty, and false, if everything fitted.
+    """What loading weights left over, by path; it is empty, and false, if everything fits.
 
     `print(report)` shows a line for each path, with both sides.
 

@@ -18,7 +18,7 @@ Renaming = tuple[str, Template | None]
 @boundary
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    r"""Say which tensors some Variables come from, and how their layouts differ.
+    r"""Specify which tensors some Variables come from, and how their layouts differ.
 
     A rule works in both directions: `from_torch` and `load_weights` read the tensors, and `to_torch` writes them. The
     steps from the tensor to the Variable are, in this order: take a part, join several tensors, transpose, reshape.
