@@ -61,7 +61,7 @@ MESSAGES = {
     "a key of a Dict": (
         lambda: nnx.Dict({1: 2}),
         (
-            "A Dict has names as keys, not an int.\n"
+            "The keys of a Dict must be strings, not an int.\n"
             "Use a string, or a plain dict as an attribute of a Module: it takes any key."
         ),
     ),
@@ -100,7 +100,7 @@ MESSAGES = {
     ),
     "leaves by path": (
         lambda: nnx.traversals.unflatten_mapping(3),
-        "Leaves by path are a mapping or pairs of path and leaf, not an int.\nPass what flatten_mapping returns.",
+        "Leaves by path must be a mapping or pairs of path and leaf, not an int.\nPass what flatten_mapping returns.",
     ),
     "a nested mapping": (
         lambda: nnx.traversals.flatten_mapping([1]),

@@ -357,7 +357,7 @@ CALLS = {
 def test_the_mode_is_a_bool_or_none(call):
     for value in (True, False, None):
         call(graph=value)
-    with pytest.raises(liftnn.ArgumentTypeError, match="`graph` is True, False or None, not a str"):
+    with pytest.raises(liftnn.ArgumentTypeError, match="`graph` must be True, False or None, not a str"):
         call(graph="tree")
 
 

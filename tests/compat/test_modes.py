@@ -33,7 +33,7 @@ def test_a_mode_is_a_bool_or_none(call, name):
     with pytest.raises(liftnn.ArgumentTypeError) as error:
         call(**{name: "tree"})
     assert str(error.value) == (
-        f"`{name}` is True, False or None, not a str.\n"
+        f"`{name}` must be True, False or None, not a str.\n"
         "Leave it out: liftnn has one mode, with sharing, cycles and changes of structure."
     )
 

@@ -251,7 +251,7 @@ def test_a_rule_cannot_get_cotangents_of_what_is_written():
     with pytest.raises(liftnn.ArgumentTypeError) as error:
         f.defvjp(lambda m: (f(m), None), lambda res, g, *, updates_g: (None,))
     assert str(error.value) == (
-        "bwd of custom_vjp has a parameter `updates_g`, but liftnn does not differentiate what is written.\n"
+        "bwd of custom_vjp has a parameter `updates_g`, but liftnn does not differentiate written values.\n"
         "Return every value that is to be differentiated, and leave `updates_g` out."
     )
 

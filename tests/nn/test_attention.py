@@ -419,7 +419,7 @@ def test_a_wrong_number_of_features_is_refused(position, name):
         liftnn.MultiHeadAttention(2, 8, rngs=liftnn.Rngs(0))(*inputs)
     assert str(info.value) == (
         f"This MultiHeadAttention computes {name} from inputs of shape (*batch, length, 8), but got shape (2, 5, 6).\n"
-        "Make the layer with the input's number of features, or change the input."
+        "Create the layer with the input's number of features, or change the input."
     )
 
 

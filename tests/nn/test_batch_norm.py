@@ -183,7 +183,7 @@ def test_a_wrong_number_of_features_is_refused_and_changes_nothing():
         layer(jnp.ones((4, 1)))
     assert str(info.value) == (
         "This BatchNorm expects 3 input features, but its input of shape (4, 1) has 1 along axis 1.\n"
-        "Make the layer with the input's number of features, or change the input."
+        "Create the layer with the input's number of features, or change the input."
     )
     np.testing.assert_array_equal(layer.mean.value, np.zeros(3))
 

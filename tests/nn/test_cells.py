@@ -242,7 +242,7 @@ def test_jit_does_not_trace_a_new_cell_of_the_same_configuration_again(name):
 def test_a_wrong_number_of_input_features_is_an_error_with_both_numbers(name):
     text = (
         f"This {name} expects 3 input features, but its input of shape (2, 5) has 5 along axis 1.\n"
-        "Make the layer with the input's number of features, or change the input."
+        "Create the layer with the input's number of features, or change the input."
     )
     with raises(liftnn.ArgumentError, text):
         make_cell(liftnn, name)(carry_of(name), numbers(2, 5))
@@ -279,7 +279,7 @@ def test_a_first_carry_of_zeros_needs_no_random_keys(name):
 @pytest.mark.parametrize("name", CELLS)
 def test_a_first_carry_needs_random_keys(name):
     text = (
-        f"{name} has no random keys to create its first carry: rngs is None.\n"
+        f"{name} has no random keys to create its initial carry: rngs is None.\n"
         "Pass rngs=liftnn.Rngs(0) to initialize_carry, or create the cell with keep_rngs=True."
     )
     with raises(liftnn.ArgumentError, text):

@@ -134,7 +134,7 @@ def test_a_wrong_number_of_features_is_refused_with_the_shape():
     assert str(info.value) == (
         "This Conv expects inputs of 2 spatial dimensions and 4 features (channels last), but its input has "
         "shape (1, 28, 28, 3).\n"
-        "Make the layer with the input's number of features, or change the input."
+        "Create the layer with the input's number of features, or change the input."
     )
 
 

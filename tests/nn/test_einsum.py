@@ -50,7 +50,7 @@ def test_equations_without_two_operands_and_a_result_are_refused(equation):
 
 
 AXES = "Pass an input with one axis for each letter; `...` in the equation stands for any further axes."
-SIZES = "Make the layer with the input's sizes, or change the input."
+SIZES = "Create the layer with the input's sizes, or change the input."
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,6 @@ def test_the_batch_is_not_a_feature_axis(rand):
     with raises(
         errors.ArgumentError,
         "This InstanceNorm expects 6 input features, but its input of shape (2, 5) has 5 along axis 1.\n"
-        "Make the layer with the input's number of features, or change the input.",
+        "Create the layer with the input's number of features, or change the input.",
     ):
         liftnn.InstanceNorm(6, rngs=liftnn.Rngs(0))(rand(2, 5))

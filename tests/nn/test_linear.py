@@ -115,7 +115,7 @@ def test_a_wrong_number_of_features_is_refused_with_both_numbers():
         layer(jnp.ones((2, 5)))
     assert str(info.value) == (
         "This Linear expects 3 input features, but its input of shape (2, 5) has 5 along axis 1.\n"
-        "Make the layer with the input's number of features, or change the input."
+        "Create the layer with the input's number of features, or change the input."
     )
 
 

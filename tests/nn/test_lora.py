@@ -130,7 +130,7 @@ def test_a_wrong_number_of_features_is_refused():
         liftnn.LoRA(3, 2, 5, rngs=liftnn.Rngs(0))(jnp.ones((4, 6)))
     assert str(info.value) == (
         "This LoRA expects 3 input features, but its input of shape (4, 6) has 6 along axis 1.\n"
-        "Make the layer with the input's number of features, or change the input."
+        "Create the layer with the input's number of features, or change the input."
     )
 
 

@@ -133,7 +133,7 @@ def test_a_wrong_number_of_features_is_refused(name, arguments, rand):
         layer(rand(2, 5))
     assert str(info.value) == (
         f"This {name} expects 6 input features, but its input of shape (2, 5) has 5 along axis 1.\n"
-        "Make the layer with the input's number of features, or change the input."
+        "Create the layer with the input's number of features, or change the input."
     )
 
 

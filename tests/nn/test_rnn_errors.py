@@ -26,7 +26,7 @@ WRONG = {
     "rngs=None": (
         lambda rnn, x: liftnn.RNN(rnn.cell, rngs=None),
         (
-            "RNN needs rngs to create its first carry, but rngs is None.\n"
+            "RNN needs rngs to create its initial carry, but rngs is None.\n"
             "Pass rngs=True for the seed 0, rngs=False if each call has `rngs` or `initial_carry`, or a liftnn.Rngs."
         ),
     ),
@@ -105,7 +105,7 @@ def test_without_any_random_keys_the_cell_asks_for_them_unless_the_carry_is_zero
     rnn = liftnn.RNN(make_cell(liftnn, "GRUCell"), rngs=False)
     assert rnn(numbers(2, 5, 3)).shape == (2, 5, 4)
     rnn.cell.carry_init = liftnn.initializers.normal()
-    with pytest.raises(liftnn.ArgumentError, match="GRUCell has no random keys to create its first carry"):
+    with pytest.raises(liftnn.ArgumentError, match="GRUCell has no random keys to create its initial carry"):
         rnn(numbers(2, 5, 3))
 
 
@@ -123,7 +123,7 @@ def test_lengths_need_a_carry_with_batch_axes():
     assert layer(x, seq_lengths=lengths).shape == x.shape
     text = (
         "With `seq_lengths`, each array of the carry needs the batch axes (2,) in front, but one has the shape ().\n"
-        "Give each sequence of the batch a carry of its own, or call with return_carry=False."
+        "Give each sequence of the batch its own carry, or call with return_carry=False."
     )
     with raises(liftnn.ArgumentError, text):
         layer(x, seq_lengths=lengths, return_carry=True)

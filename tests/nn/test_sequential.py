@@ -111,8 +111,8 @@ def test_an_argument_from_a_dict_and_from_the_call_is_refused():
     with pytest.raises(errors.ArgumentTypeError) as info:
         model(2, scale=2.0)
     assert str(info.value) == (
-        "Got multiple values for arguments ['scale'] in Sequential[1]: the output of the previous function has them, "
-        "and the call, too.\nPass one of the two under another name."
+        "Got multiple values for arguments ['scale'] in Sequential[1]: both the output of the previous function and "
+        "the call have them.\nPass one of the two under another name."
     )
 
 

@@ -262,7 +262,7 @@ def test_nothing_to_average_is_an_error():
 def test_an_array_that_is_no_variable_is_an_error():
     model = Node(w=liftnn.Param(jnp.ones(1)), table=jnp.ones(2))
     text = (
-        "EMA averages Variables only, and these are arrays:\n  table\n"
+        "EMA averages only Variables, but these are arrays:\n  table\n"
         "Store them in Variables, or select Variables only, such as `only=liftnn.Variable`."
     )
     with raises(errors.ArgumentTypeError, text):

@@ -152,7 +152,7 @@ class Dict(Module, MutableMapping[str, T]):
     def __setitem__(self, name: str, value: T, /) -> None:
         if not isinstance(name, str):
             raise errors.ArgumentTypeError(
-                f"A Dict has names as keys, not {an(type(name))}.",
+                f"The keys of a Dict must be strings, not {an(type(name))}.",
                 "Use a string, or a plain dict as an attribute of a Module: it takes any key.",
             )
         setattr(self, name, value)

@@ -112,7 +112,7 @@ class _TreeRule(own_rule.CustomVjp[P, R]):
         """
         if "updates_g" in signature_of(bwd).parameters:
             raise errors.ArgumentTypeError(
-                "bwd of custom_vjp has a parameter `updates_g`, but liftnn does not differentiate what is written.",
+                "bwd of custom_vjp has a parameter `updates_g`, but liftnn does not differentiate written values.",
                 "Return every value that is to be differentiated, and leave `updates_g` out.",
             )
         super().defvjp(fwd, bwd, *args, **options)

@@ -32,7 +32,7 @@ def check_modes(**modes: Any) -> None:
     for name, value in modes.items():
         if value is not None and not isinstance(value, bool):
             raise errors.ArgumentTypeError(
-                f"`{name}` is True, False or None, not {an(type(value))}.",
+                f"`{name}` must be True, False or None, not {an(type(value))}.",
                 "Leave it out: liftnn has one mode, with sharing, cycles and changes of structure.",
             )
 

@@ -117,7 +117,7 @@ def unflatten_mapping(
     """
     if not isinstance(xs, Iterable):
         raise errors.ArgumentTypeError(
-            f"Leaves by path are a mapping or pairs of path and leaf, not {an(type(xs))}.",
+            f"Leaves by path must be a mapping or pairs of path and leaf, not {an(type(xs))}.",
             "Pass what flatten_mapping returns.",
         )
     tree: dict[Any, Any] = {}

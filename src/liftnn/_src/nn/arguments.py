@@ -221,7 +221,7 @@ def check_features(layer: str, shape: tuple[int, ...], axes: Axes, expected: int
         raise errors.ArgumentError(
             f"This {layer} expects {expected} input features, but its input of shape {tuple(shape)} has {found} "
             f"along {where}.",
-            "Make the layer with the input's number of features, or change the input.",
+            "Create the layer with the input's number of features, or change the input.",
         )
 
 

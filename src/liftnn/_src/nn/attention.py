@@ -393,7 +393,7 @@ def _check_features(inputs: str, x: Any, expected: int) -> None:
         raise errors.ArgumentError(
             f"This MultiHeadAttention computes {inputs} from inputs of shape (*batch, length, {expected}), but got "
             f"shape {shape}.",
-            "Make the layer with the input's number of features, or change the input.",
+            "Create the layer with the input's number of features, or change the input.",
         )
 
 

@@ -59,7 +59,7 @@ def stream_of_layer(layer: str, rngs: Any) -> RngStream | None:
     stream = carry_stream(layer, rngs)
     if stream is None:
         raise errors.ArgumentError(
-            f"{layer} needs rngs to create its first carry, but rngs is None.",
+            f"{layer} needs rngs to create its initial carry, but rngs is None.",
             "Pass rngs=True for the seed 0, rngs=False if each call has `rngs` or `initial_carry`, or a liftnn.Rngs.",
         )
     return fork(stream) if isinstance(rngs, Rngs) else stream
@@ -72,7 +72,7 @@ def draw_carry(
     rngs: Rngs | RngStream | None,
     carry_init: initializers.Initializer | None,
 ) -> tuple[jax.Array, ...]:
-    """Create the arrays of a cell's first carry, each with the next key of the stream.
+    """Create the arrays of a cell's initial carry, each with the next key of the stream.
 
     Args:
       cell: The cell: its attributes `hidden_features`, `param_dtype`, `carry_init` and `rngs` are used.
@@ -96,7 +96,7 @@ def draw_carry(
         return tuple(jnp.zeros(shape, cell.param_dtype) for _ in range(number))
     if stream is None:
         raise errors.ArgumentError(
-            f"{layer} has no random keys to create its first carry: rngs is None.",
+            f"{layer} has no random keys to create its initial carry: rngs is None.",
             "Pass rngs=liftnn.Rngs(0) to initialize_carry, or create the cell with keep_rngs=True.",
         )
     return tuple(init(stream(), shape, cell.param_dtype) for _ in range(number))

@@ -110,8 +110,8 @@ class SimpleCell(_HiddenCell):
       in_features: Number of input features.
       hidden_features: Number of hidden and output features.
       dtype: Dtype of the computation; float32 by default. None infers it from input, carry and weights.
-      param_dtype: Dtype of the weights and of the first carry; float32 by default.
-      carry_init: Initializer of the first carry. The default, None, means zeros.
+      param_dtype: Dtype of the weights and of the initial carry; float32 by default.
+      carry_init: Initializer of the initial carry. The default, None, means zeros.
       residual: Whether the hidden state is added before the activation function; False by default.
       activation_fn: The activation function; `tanh` by default.
       kernel_init: Initializer of the input kernel of shape `(in_features, hidden_features)`; LeCun normal by default.
@@ -237,8 +237,8 @@ class GRUCell(_HiddenCell):
         orthogonal by default.
       bias_init: Initializer of each bias of shape `(3 * hidden_features,)`; zeros by default.
       dtype: Dtype of the computation. The default, None, infers it from input, carry and weights.
-      param_dtype: Dtype of the weights and of the first carry; float32 by default.
-      carry_init: Initializer of the first carry. The default, None, means zeros.
+      param_dtype: Dtype of the weights and of the initial carry; float32 by default.
+      carry_init: Initializer of the initial carry. The default, None, means zeros.
       promote_dtype: A function that casts `(inputs, kernel, bias)` to a common dtype; by default
         `dtypes.promote_dtype`.
       keep_rngs: Whether the cell keeps a stream of random keys, for calls of `initialize_carry` without `rngs`; False

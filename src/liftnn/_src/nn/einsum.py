@@ -163,7 +163,7 @@ def _check_input(equation: str, shape: tuple[int, ...], kernel_shape: tuple[int,
             raise errors.ArgumentError(
                 f"This Einsum of {equation!r} expects the size {wanted} of its kernel along axis {axis}, {named}, but "
                 f"its input of shape {tuple(shape)} has {shape[axis]}.",
-                "Make the layer with the input's sizes, or change the input.",
+                "Create the layer with the input's sizes, or change the input.",
             )
 
 

@@ -141,7 +141,7 @@ def _check_axes(in_features: tuple[int, ...], axis: tuple[int, ...], batch_axis:
     if list(batch_axis) != list(range(len(batch_axis))):
         raise errors.ArgumentError(
             f"The batch axes of a LinearGeneral must be its input's first ones, but they are {tuple(batch_axis)}.",
-            "Number them 0, 1 ... without a gap.",
+            "Number them 0, 1 ... without gaps.",
         )
 
 
@@ -155,7 +155,7 @@ def _check_input(
         raise errors.ArgumentError(
             f"This LinearGeneral expects {in_features} input features along axes {axis}, but its input of shape "
             f"{tuple(shape)} has {found}.",
-            "Make the layer with the input's number of features, or change the input.",
+            "Create the layer with the input's number of features, or change the input.",
         )
     return tuple(i % len(shape) for i in axis)
 

@@ -97,8 +97,8 @@ class LSTMCell(_MemoryCell):
         orthogonal by default.
       bias_init: Initializer of each bias of shape `(hidden_features,)`; zeros by default.
       dtype: Dtype of the computation. The default, None, infers it from input, carry and weights.
-      param_dtype: Dtype of the weights and of the first carry; float32 by default.
-      carry_init: Initializer of both arrays of the first carry. The default, None, means zeros.
+      param_dtype: Dtype of the weights and of the initial carry; float32 by default.
+      carry_init: Initializer of both arrays of the initial carry. The default, None, means zeros.
       promote_dtype: A function that casts `(inputs, kernel, bias)` to a common dtype; by default
         `dtypes.promote_dtype`.
       keep_rngs: Whether the cell keeps a stream of random keys, for calls of `initialize_carry` without `rngs`; False
@@ -207,8 +207,8 @@ class OptimizedLSTMCell(_MemoryCell):
         orthogonal by default.
       bias_init: Initializer of the bias of shape `(4 * hidden_features,)`; zeros by default.
       dtype: Dtype of the computation. The default, None, infers it from input, carry and weights.
-      param_dtype: Dtype of the weights and of the first carry; float32 by default.
-      carry_init: Initializer of both arrays of the first carry. The default, None, means zeros.
+      param_dtype: Dtype of the weights and of the initial carry; float32 by default.
+      carry_init: Initializer of both arrays of the initial carry. The default, None, means zeros.
       promote_dtype: A function that casts `(inputs, kernel, bias)` to a common dtype; by default
         `dtypes.promote_dtype`.
       keep_rngs: Whether the cell keeps a stream of random keys, for calls of `initialize_carry` without `rngs`; False

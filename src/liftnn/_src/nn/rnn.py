@@ -48,8 +48,8 @@ class RNN(Module):
         `Carry` or None if all steps share the Variable. The default, None, means that all are shared.
       broadcast_rngs: A filter that selects streams of the cell, such as `"dropout"`: all steps of a call draw the same
         keys from them, and each call others. The default, None, selects none.
-      rngs: The random keys of the first carry: an `Rngs` seeds a stream of the layer with a key of its stream `carry`,
-        a stream is used itself. The default, True, means a stream with seed 0; False means none.
+      rngs: The random keys of the initial carry: an `Rngs` seeds a stream of the layer with a key of its stream
+        `carry`, a stream is used itself. The default, True, means a stream with seed 0; False means none.
 
     Raises:
       ArgumentError: If `cell` is not a cell, or if `rngs` is neither an `Rngs`, nor a stream, nor a bool.
@@ -122,14 +122,14 @@ class RNN(Module):
           time_major: Whether axis 0 is time.
           reverse: Whether the sequence is processed from its end to its start.
           keep_order: Whether the output of a reversed sequence has the order of the input.
-          rngs: The random keys of the first carry: an `Rngs` or a stream. The default, None, uses the layer's stream.
+          rngs: The random keys of the initial carry: an `Rngs` or a stream. The default, None, uses the layer's stream.
 
         Returns:
           The outputs of all steps, stacked along the time axis; with `return_carry`, the pair of carry and outputs.
 
         Raises:
           ArgumentError: If the input has too few axes or features, if `seq_lengths` or `initial_carry` does not fit, or
-            if there are no random keys for the first carry.
+            if there are no random keys for the initial carry.
           StructureError: If a step after the first one changes structure, shapes or dtypes of the carry.
         """
         return_carry = self.return_carry if return_carry is None else return_carry
@@ -167,7 +167,7 @@ class RNN(Module):
         return carry, outputs
 
     def _check_carry(self, carry: Any, step_shape: tuple[int, ...], stream: RngStream | None) -> None:
-        """Raise ArgumentError if the first carry is not like that of the cell for inputs of this shape."""
+        """Raise ArgumentError if the initial carry is not like that of the cell for inputs of this shape."""
         expected = eval_shape(lambda cell: cell.initialize_carry(step_shape, stream), self.cell)
         found, wanted = (jax.tree.map(jnp.shape, x) for x in (carry, expected))
         if found != wanted:
@@ -194,7 +194,7 @@ class RNN(Module):
             return run(self.cell, carry, inputs)
 
     def _placed(self, carry: Any, inputs: jax.Array, time_axis: int) -> Any:
-        """Return the first carry with the sharding that the steps give it, on a mesh with explicit axes."""
+        """Return the initial carry with the sharding that the steps give it, on a mesh with explicit axes."""
         mesh = mesh_of(inputs, *jax.tree.leaves(carry))
         if mesh is None:
             return carry

@@ -82,7 +82,7 @@ def select_last(x: ArrayLike, lengths: jax.Array) -> jax.Array:
         raise errors.ArgumentError(
             f"With `seq_lengths`, each array of the carry needs the batch axes {lengths.shape} in front, but one has "
             f"the shape {x.shape[1:]}.",
-            "Give each sequence of the batch a carry of its own, or call with return_carry=False.",
+            "Give each sequence of the batch its own carry, or call with return_carry=False.",
         )
     entries = entries_of(x) or (None,) * x.ndim
     return automatic(_select, PartitionSpec(*entries[1:]), x, lengths)

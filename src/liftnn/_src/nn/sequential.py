@@ -100,8 +100,8 @@ class Sequential(Module):
             twice = sorted(received.keys() & taken.keys())
             if twice:
                 raise errors.ArgumentTypeError(
-                    f"Got multiple values for arguments {twice} in Sequential[{position}]: the output of the previous "
-                    "function has them, and the call, too.",
+                    f"Got multiple values for arguments {twice} in Sequential[{position}]: both the output of the "
+                    "previous function and the call have them.",
                     "Pass one of the two under another name.",
                 )
             output = function(*args, **received, **taken)

@@ -130,7 +130,7 @@ def fold_batch(layer: str, inputs: jax.Array, rank: int, features: int) -> tuple
         raise errors.ArgumentError(
             f"This {layer} expects inputs of {rank} spatial dimensions and {features} features (channels last), "
             f"but its input has shape {tuple(shape)}.",
-            "Make the layer with the input's number of features, or change the input.",
+            "Create the layer with the input's number of features, or change the input.",
         )
     batch = shape[: -rank - 1]
     inputs = whole_along(inputs, range(bool(batch), len(shape) - 1))

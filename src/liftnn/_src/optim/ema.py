@@ -144,7 +144,7 @@ def _find_averaged(tree: Any, only: Filter) -> dict[Path, Variable[Any]]:
     arrays = [format_path(path) for path, x in leaves.items() if not isinstance(x, Variable)]
     if arrays:
         raise errors.ArgumentTypeError(
-            f"EMA averages Variables only, and these are arrays:\n{list_paths(arrays)}",
+            f"EMA averages only Variables, but these are arrays:\n{list_paths(arrays)}",
             "Store them in Variables, or select Variables only, such as `only=liftnn.Variable`.",
         )
     return {path: x for path, x in leaves.items() if _is_inexact(x)}
