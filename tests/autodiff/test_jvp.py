@@ -264,7 +264,7 @@ def test_one_numpy_array_may_be_both_tangents_of_a_shared_variable():
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_another_number_of_tangents_is_an_error(count):
     text = (
-        f"The number of tangents is {count}, but the number of arguments is 2.\n"
+        f"Got {count} tangent{'s' * (count != 1)} for 2 arguments.\n"
         "Pass one tangent for each argument; None means zero."
     )
     with raises(errors.ArgumentError, text):

@@ -35,7 +35,7 @@ IN_SAVE = {
 IN_RESTORE = {
     0: ("CheckpointError", "modules[0].kernel: float32[2,3] in the checkpoint, float32[2,4] in the module"),
     3: ("CheckpointError", "has no checkpoint of step 3; it has: 1, 2."),
-    4: ("ArgumentTypeError", "restore takes modules, Variables and States, and modules[0] is a str."),
+    4: ("ArgumentTypeError", "restore takes modules, Variables and States, but modules[0] is a str."),
 }
 
 
@@ -60,7 +60,7 @@ def test_an_error_of_one_process_is_raised_in_the_other_one_with_its_text(found,
     other, own = (text.split("\n\n")[i] for text in found[f"mistakes_in_{function}"])
     kind, text = (IN_SAVE if function == "save" else IN_RESTORE)[i]
     first, where, *_, remedy = other.splitlines()
-    assert first == f"{kind}: {function} has not raised here, but in another process:"
+    assert first == f"{kind}: {function} succeeded here, but failed in another process:"
     assert where.startswith(f"  process 1: {kind}: ")
     assert text in other
     assert text in own

@@ -231,7 +231,7 @@ def save_without_a_step():
 
 @message(
     errors.ArgumentTypeError,
-    "restore takes modules, Variables and States, and modules[0] is an int.",
+    "restore takes modules, Variables and States, but modules[0] is an int.",
     "Pass the step by name, as in `restore(folder, model, step=3)`. What was saved as `values` is in the result.",
 )
 def step_of_restore_by_position():
@@ -363,7 +363,7 @@ def best_step_without_a_metric():
 
 @message(
     errors.ArgumentTypeError,
-    "save takes modules, Variables and States, and modules[1].epoch is an int.",
+    "save takes modules, Variables and States, but modules[1].epoch is an int.",
     "Pass numbers, strings and arrays by name in `values` of `save`; `restore` returns them.",
 )
 def number_saved_as_a_module():

@@ -185,7 +185,7 @@ def mesh_inside_a_transform():
 
 @message(
     errors.ArgumentError,
-    "make_sharded needs a mesh, and there is no current one.",
+    "make_sharded needs a mesh, but there is no current one.",
     'Pass `jax.make_mesh((4, 2), ("data", "model"))`, or use `jax.set_mesh`.',
 )
 def make_sharded_without_a_mesh():

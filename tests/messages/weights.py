@@ -346,7 +346,7 @@ def weights_loaded_without_safetensors():
 
 @message(
     errors.ArgumentTypeError,
-    "load_weights takes one module and a list of rules, and the rules are a Holder.",
+    "load_weights takes one module and a list of rules, but the rules are a Holder.",
     "Pass several modules as a dict, to load_weights as to save_weights.",
 )
 def weights_loaded_into_two_modules():

@@ -34,7 +34,7 @@ RAISED = {
         "ShardingError",
         "layers[0].kernel (a Param of shape (8, 8)), (None, 'hidden'): 'hidden' is not",
     ),
-    "no_mesh": ("ArgumentError", "make_sharded needs a mesh, and there is no current one."),
+    "no_mesh": ("ArgumentError", "make_sharded needs a mesh, but there is no current one."),
     "make_raises": ("StructureError", "RuntimeError: no such file: config.json"),
 }
 REMEDY = "Create the modules in the same way in each process, with the same seeds; only the data may differ."

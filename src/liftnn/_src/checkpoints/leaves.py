@@ -65,7 +65,7 @@ def flatten_modules(modules: tuple[Any, ...], what: str) -> FlatModules:
         if type(edge) is not int:
             path = tuple(key_of(entry) for entry in entries)
             raise errors.ArgumentTypeError(
-                f"{what} takes modules, Variables and States, and {format_path(path, 'modules')} is "
+                f"{what} takes modules, Variables and States, but {format_path(path, 'modules')} is "
                 f"{an(type(_at(modules, path)))}.",
                 "Pass numbers, strings and arrays by name in `values` of `save`; `restore` returns them."
                 if what == "save"

@@ -182,7 +182,7 @@ def _check(make: Any, mesh: Any, rules: Any, name: str) -> dict[str, Any]:
     if not isinstance(mesh, (jax.sharding.Mesh, jax.sharding.AbstractMesh)):
         got = "there is no current one" if mesh is None else f"got {an(type(mesh))}"
         raise errors.ArgumentError(
-            f"{name} needs a mesh, and {got}.",
+            f"{name} needs a mesh, but {got}.",
             'Pass `jax.make_mesh((4, 2), ("data", "model"))`, or use `jax.set_mesh`.',
         )
     return rules_or_current(rules)

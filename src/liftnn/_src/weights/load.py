@@ -41,7 +41,7 @@ def load(
     """Fill a module with the tensors of files; see `liftnn.load_weights`."""
     if not isinstance(rules, Sequence | None):
         raise errors.ArgumentTypeError(
-            f"load_weights takes one module and a list of rules, and the rules are {an(type(rules))}.",
+            f"load_weights takes one module and a list of rules, but the rules are {an(type(rules))}.",
             "Pass several modules as a dict, to load_weights as to save_weights.",
         )
     chosen, parsed = to_predicate(only), Rules.of(rules)
