@@ -130,6 +130,36 @@ def value_of(part):
     return getattr(part, "mo" + "del").w
 
 
+class Chosen:
+    """Its attribute of a computed name is a module."""
+
+    def __init__(self, **models):
+        vars(self).update(models)
+        self.name = next(iter(models))
+
+    @property
+    def now(self):
+        return getattr(self, self.name)
+
+
+READS = {
+    "itself": lambda chosen: chosen.now.v.value * chosen.now.k,
+    "its part": lambda chosen: chosen.now.inner.v.value * chosen.now.k,
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_the_attributes_of_a_module_that_led_to_a_missed_variable_are_compared(read):
+    chosen = Chosen(first=k(2), second=k(4))
+    chosen.first.inner = k(3)
+    call = liftnn.jit(lambda x: x * read(chosen))
+    for number, inner in [(2, 3), (5, 3), (5, 7), (2, 8)]:
+        chosen.first.k = number
+        chosen.first.inner.v.value = jnp.float32(inner)
+        for _ in range(2):
+            assert float(call(1.0)) == float(read(chosen))
+
+
 class Inner(liftnn.Module):
     """Its method uses a global object that holds a module."""
 

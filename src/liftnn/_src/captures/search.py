@@ -84,14 +84,14 @@ class _Node:
     @property
     def name(self) -> str:
         """Its name in the code."""
+        return name_from(node.label for node in self.lineage())
 
-        def labels() -> Iterator[str]:
-            node = self
-            while node is not None:
-                yield node.label
-                node = node.above
-
-        return name_from(labels())
+    def lineage(self) -> Iterator[_Node]:
+        """Yield the node, the one that led to it first, and so on."""
+        node = self
+        while node is not None:
+            yield node
+            node = node.above
 
 
 def find_captured(
@@ -125,13 +125,14 @@ def find_missed(starts: Iterable[Any], missed: Sequence[Any]) -> Captured:
       missed: The modules and Variables.
 
     Returns:
-      Those that were reached, with guards of the steps to them, and their shape.
+      Those that were reached, and the modules on the way, whose attributes the code may read, too; with guards of the
+      steps to them, and their shape.
     """
     search = _Search(Scope(set(), names_in, is_foreign, every=True), ())
     try:
         goals = set(map(id, missed))
         search.reach(starts, goals)
-        return search.captured(goals)
+        return search.captured(goals | search.modules_above(goals))
     finally:
         search.unlink()
 
@@ -239,6 +240,12 @@ class _Search:
             new = self._children(queue.popleft())
             remaining.difference_update(id(node.x) for node in new)
             queue += new
+
+    def modules_above(self, goals: Iterable[int]) -> set[int]:
+        """Return the ids of the modules that led to the goals."""
+        nodes = (self._nodes.get(goal) for goal in goals)
+        above = {id(n): n for node in nodes if node is not None for n in node.lineage()}
+        return {id(n.x) for n in above.values() if hasattr(type(n.x), "_module_parts")}
 
     def _children(self, node: _Node) -> list[_Node]:
         """Visit the children of an object, and return those that are new.
