@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -287,3 +288,28 @@ def an(x: type | str) -> str:
 def at_start(text: str) -> str:
     """Return a text with a capital first letter."""
     return text[:1].upper() + text[1:]
+
+
+_CONTAINERS_OF_JAX = (tuple, list, dict, collections.OrderedDict, collections.defaultdict, type(None))
+
+
+def static_parts(treedef: Any) -> Iterator[Any]:
+    """Yield the static parts of the registered classes in a tree, other than those of JAX and liftnn.
+
+    Args:
+      treedef: The structure of the tree.
+    """
+    stack = [treedef]
+    while stack:
+        tree = stack.pop()
+        data = tree.node_data()
+        if data is None:
+            continue
+        stack += tree.children()
+        cls, static = data
+        if (
+            cls not in _CONTAINERS_OF_JAX
+            and static is not cls
+            and module_of(cls).partition(".")[0] != "liftnn"
+        ):
+            yield static

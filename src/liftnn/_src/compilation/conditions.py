@@ -43,6 +43,8 @@ def match(source: Source[Any], units: list[str]) -> bool:
 def _match_one(source: Source[Any], name: str, pattern: Pattern, units: list[str]) -> bool:
     if isinstance(pattern, UnitPattern):
         _check_types(source, name, pattern.types)
+        if pattern.treedef is not None:
+            source.miss_if(f"not has_structure({name}, {source.name(pattern.treedef)})")
         units.append(name)
     elif isinstance(pattern, ObjectPattern):
         source.miss_if(f"id({name}) != {source.name(pattern.address)}")

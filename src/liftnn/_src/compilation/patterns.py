@@ -18,7 +18,7 @@ from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.modules.module import Module
 from liftnn._src.static_values.static import SIMPLE_TYPES, Static
-from liftnn._src.trees import children_with_leaves, format_path
+from liftnn._src.trees import children_with_leaves, format_path, static_parts
 from liftnn._src.variables.variable import Variable
 
 OBJECTS = (Module, Variable)
@@ -47,15 +47,25 @@ class UnitPattern(NamedTuple):
 
     Args:
       types: The class of the argument; for a tuple, list or dict also the classes of its elements.
+      treedef: Its structure, if it has a static part, which may capture modules; None otherwise.
     """
 
     types: Any
+    treedef: Any = None
 
     def match(self, x: Any, units: list[Any]) -> None:
         """Compare the classes in an argument, and append it to the units."""
-        if _types_of(x) != self.types:
+        if _types_of(x) != self.types or (self.treedef is not None and not has_structure(x, self.treedef)):
             raise Unmatched
         units.append(x)
+
+
+def has_structure(x: Any, treedef: Any) -> bool:
+    """Return whether an argument has this structure; False if the static parts cannot be compared."""
+    try:
+        return bool(jax.tree.structure(x, is_leaf=is_object) == treedef)
+    except Exception:  # the slow path raises an error that says why
+        return False
 
 
 _MOST_TYPES = 16
@@ -225,7 +235,8 @@ def _make(plan: Plan, treedef: Any, leaves: range, x: Any) -> Pattern:
     """Make the pattern of one argument, or of a part of one."""
     edges = [plan.graph.edges[leaf] for leaf in leaves]
     if all(edge is ARRAY for edge in edges):
-        return UnitPattern(_types_of(x))
+        is_static = any(part is not None for part in static_parts(treedef))
+        return UnitPattern(_types_of(x), treedef if is_static else None)
     if jax.tree_util.treedef_is_leaf(treedef):
         return (
             ObjectPattern(id(x)) if type(edges[0]) is int and isinstance(x, OBJECTS) else _static(edges[0], x)

@@ -17,6 +17,7 @@ from liftnn._src.compilation.dependencies import Attribute, Reader
 from liftnn._src.compilation.patrol import Beat
 from liftnn._src.compilation.patterns import (
     Patterns,
+    has_structure,
     same_static,
 )
 from liftnn._src.compilation.write_back import Writer, write
@@ -153,6 +154,7 @@ _GLOBALS = {
     "ATOMS": ATOMS,
     "is_rejection": is_rejection,
     "HELD_ONCE": HELD_ONCE,
+    "has_structure": has_structure,
     "same_static": same_static,
     "are_distinct": are_distinct,
     "getrefcount": getrefcount,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -26,13 +26,14 @@ from liftnn._src.graph.kinds import (
     SIMPLE,
     STATIC,
     VARIABLE,
+    Incomparable,
     NodeKind,
     classify,
     kind_by_type,
 )
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.static_values.static import NotImmutableError, Static, immutable_key, static_key
-from liftnn._src.trees import Key, Path, format_path
+from liftnn._src.trees import Key, Path, format_path, static_parts
 from liftnn._src.variables import frames
 from liftnn._src.variables.holding import held_containers
 
@@ -165,6 +166,14 @@ class Walk:
     def finished_specs(self) -> tuple[NodeSpec, ...]:
         """Return the specs, after every object has been visited."""
         return tuple(self.specs)  # pyright: ignore[reportReturnType]  # None marks a node that is not visited yet
+
+    def static_parts(self) -> Iterator[Any]:
+        """Yield the static parts of the registered pytrees among the objects."""
+        for spec in self.specs:
+            if spec is not None and spec.kind is PYTREE:
+                treedef = spec.extra.treedef if isinstance(spec.extra, Incomparable) else spec.extra
+                if isinstance(treedef, jax.tree_util.PyTreeDef):
+                    yield from static_parts(treedef)
 
     def _where(self, path: Path) -> str:
         """Format a path that starts at the value of the current visit."""

@@ -24,7 +24,7 @@ from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.walk import ArgumentWalk, Sharing, walk_again
 from liftnn._src.lifting.contract import CAPTURED, name_argument
 from liftnn._src.static_values.static import Static, is_foreign
-from liftnn._src.trees import LEAF, Path, is_array, key_of, module_of
+from liftnn._src.trees import LEAF, Path, is_argument_array, is_array, key_of, module_of, static_parts
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 
@@ -252,10 +252,12 @@ def _walk_captured(
     walk.is_captured = True
     walk_roots(uncopied)
     searched, guards, shape, keyed = -1, NO_GUARDS, CapturedShape(), []
-    while searched != len(keyed):
-        searched = len(keyed)
-        roots, guards, shape, _ = find_captured(functions, keyed, walk.numbers)
+    parts: list[Any] = []
+    while searched != len(keyed) + len(parts):
+        searched = len(keyed) + len(parts)
+        roots, guards, shape, _ = find_captured([*functions, *parts], keyed, walk.numbers)
         walk_roots(roots)
+        parts = list(filter(_may_capture, walk.static_parts()))
         keyed = [x for x, _ in walk._statics.values() if _may_capture(x)]
         keyed += map(GlobalsOf, walk.functions)
         factories = [x.default_factory for x in walk.objects if isinstance(x, collections.defaultdict)]
@@ -264,7 +266,7 @@ def _walk_captured(
     if missed:
         static_values = (x for x, _ in walk._statics.values())
         classes = dict.fromkeys(map(type, walk.objects))  # their methods may use globals
-        roots, more, between, _ = find_missed([*functions, *keyed, *static_values, *classes], missed)
+        roots, more, between, _ = find_missed([*functions, *parts, *keyed, *static_values, *classes], missed)
         guards, shape = guards + more, shape + between
         walk_roots(roots)
     unreached: list[Any] = []
@@ -290,6 +292,8 @@ def _may_capture(x: Any) -> bool:
         return any(map(_may_capture, tuple.__iter__(x)))
     if issubclass(cls, frozenset):
         return any(map(_may_capture, frozenset.__iter__(x)))
+    if cls is dict or cls is list:  # in the static part of a pytree
+        return any(map(_may_capture, x.values() if cls is dict else x))
     return not is_foreign(module_of(cls)) and not issubclass(cls, type)
 
 
@@ -298,10 +302,13 @@ def _is_leaf(x: Any) -> bool:
 
 
 def functions_in(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-    """Return the functions and the static values among the arguments, which may capture modules too."""
+    """Return the functions and the static values in arguments, also in pytrees, which may capture modules too."""
     arguments = (*args, *kwargs.values())
     static = [x.value for x in arguments if type(x) is StaticArgument]
-    return [*static, *(x for x in arguments if callable(x) and not is_object(x))]
+    functions = (x for x in arguments if callable(x) and not is_object(x))
+    trees = (jax.tree.structure(x, is_leaf=_is_leaf) for x in arguments if not is_argument_array(x))
+    parts = (part for tree in trees for part in static_parts(tree))
+    return [*static, *functions, *filter(_may_capture, parts)]
 
 
 def functions_stored(stored: tuple[tuple[Any, ...], dict[str, Any]] | None) -> list[Any]:
