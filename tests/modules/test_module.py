@@ -356,3 +356,11 @@ def test_an_attribute_may_have_the_name_of_the_view_of_variables():
     assert liftnn.jit(lambda m: m.variables.value.sum())(model) == 2
     del model.variables
     assert list(model.variables) == []
+
+
+def test_a_parameter_of_a_constructor_may_be_named_cls():
+    class Layer(liftnn.Module):
+        def __init__(self, *, cls):
+            self.weight = cls(1.0)
+
+    assert type(Layer(cls=liftnn.BatchStat).weight) is liftnn.BatchStat

@@ -91,7 +91,7 @@ class Module(Attributed, Displayed, ForeignAttributes):
         if cls.__module__.startswith("liftnn."):  # for example a layer
             boundary(cls)
 
-    def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:
+    def __new__(cls: type[M], /, *args: Any, **kwargs: Any) -> M:
         """Create an object with the trace it belongs to, before `__init__` sets the first attribute."""
         if (args or kwargs) and cls.__init__ is object.__init__:
             try:
