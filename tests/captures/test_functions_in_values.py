@@ -46,6 +46,8 @@ HOLDERS = {
     "tuple in a closure": (lambda f: in_a_closure((f,), lambda h: h[0]), lambda h: h),
     "method of it": (lambda f: types.MethodType(call, f), lambda h: h),
     "tuple in metadata": (lambda f: liftnn.Variable(jnp.zeros(()), f=(f,)), lambda h: h.f[0]),
+    "value of a Variable": (liftnn.Variable, lambda h: h.value),
+    "dict in a Variable": (lambda f: liftnn.Variable({"f": f, "x": jnp.ones(2)}), lambda h: h.value["f"]),
     "grad": (liftnn.value_and_grad, lambda h: lambda x: h(x)[0]),
     "vmap": (liftnn.vmap, lambda h: lambda x: h(x * jnp.ones(1))[0]),
 }
@@ -117,6 +119,16 @@ def a_global_module():
     return by_the_global, change
 
 
+def an_attribute_of_a_module():
+    scale = scale_of(1.0)
+    scale.number = 2
+
+    def change():
+        scale.number = 5
+
+    return lambda x: x * scale.number, change
+
+
 def scale_of(value):
     scale = liftnn.Module()
     scale.w = liftnn.Param(jnp.asarray(value))
@@ -137,6 +149,7 @@ CHANGES = [
     an_attribute,
     a_keyword_default,
     a_global_module,
+    an_attribute_of_a_module,
 ]
 
 
@@ -199,3 +212,19 @@ def test_an_attribute_that_a_partial_gets_is_seen(way):
     for gain in (5.0, 7.0):
         model.held.gain = gain
         assert [float(run(2.0)) for _ in range(2)] == [gain * 6.0, gain * 6.0]
+
+
+@pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")
+def test_another_function_in_the_value_of_a_variable_captures_its_own_module():
+    first, second = scale_of(1.0), scale_of(1.0)
+    first.number, second.number = 2, 3
+    held = [lambda x: x * first.number, lambda x: x * second.number, 3.0 * jnp.ones(())]
+    variable = liftnn.Variable(held[2])
+    call = liftnn.jit(lambda v, x: v.value(x) if callable(v.value) else v.value * x)
+    assert float(call(variable, 2.0)) == 6.0
+    for number in (5, 7):
+        for scale, f in ((first, held[0]), (second, held[1]), (first, held[0])):
+            scale.number, variable.value = number, f
+            assert [float(call(variable, 2.0)) for _ in range(2)] == [2.0 * number] * 2
+            scale.number += 4
+            assert float(call(variable, 2.0)) == 2.0 * number + 8.0

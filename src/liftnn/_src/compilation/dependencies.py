@@ -20,16 +20,17 @@ from liftnn import errors
 from liftnn._src.captures.pinned import content_of
 from liftnn._src.compilation.patterns import same_static
 from liftnn._src.graph.attributes import attributes_of
-from liftnn._src.graph.checks import ABSENT, Check, check_node
+from liftnn._src.graph.checks import ABSENT, Check, check_node, is_atom
 from liftnn._src.graph.containers import base_of
 from liftnn._src.graph.description import NodeSpec, reach
 from liftnn._src.graph.kinds import CELL, DICT, LIST, MODULE, PYTREE, REFERENCE, VARIABLE, is_object
 from liftnn._src.graph.slots import ARRAY, ROOT
 from liftnn._src.graph.value_sharing import check_unshared, has_containers
+from liftnn._src.graph.walk import static_in_value
 from liftnn._src.lifting.call import Call
 from liftnn._src.lifting.contract import STORED, Plan
 from liftnn._src.static_values.static import Snapshot, Static
-from liftnn._src.trees import same_tree
+from liftnn._src.trees import is_jax_array, same_tree
 from liftnn._src.variables.storage import Storage
 from liftnn._src.variables.watch import is_simple
 
@@ -111,6 +112,38 @@ def find_containers(storages: Sequence[Storage]) -> list[Check]:
     """Return the check that no two Variables hold the same container; none if all of them hold arrays."""
     positions = [i for i, storage in enumerate(storages) if has_containers(storage.value)]
     return [UnsharedValues(storages, positions)] if positions else []
+
+
+class StaticInValues(NamedTuple):
+    """Objects in the values of Variables that may capture modules, such as functions.
+
+    Args:
+      storages: The storages of all Variables.
+      found: The objects in the value of each, by position.
+    """
+
+    storages: Sequence[Storage]
+    found: dict[int, list[Any]]
+
+    def holds(self) -> bool:
+        """Return whether the values hold the same objects."""
+        for i, before in self.found.items():
+            now = _objects_in(self.storages[i].value)
+            if len(now) != len(before) or not all(map(is_, now, before)):
+                return False
+        return True
+
+
+def find_static(storages: Sequence[Storage]) -> list[Check]:
+    """Return the check of objects in the values of Variables that may capture modules; none without such objects."""
+    values = {i: x.value for i, x in enumerate(storages) if not is_jax_array(x.value)}
+    found = {i: objects for i, value in values.items() if (objects := _objects_in(value))}
+    return [StaticInValues(storages, found)] if found else []
+
+
+def _objects_in(value: Any) -> list[Any]:
+    """Return the objects in the value of a Variable that are neither arrays nor atoms."""
+    return [x for x in static_in_value(value) if not is_atom(x)]
 
 
 def find_stored(stored: Any) -> list[Check]:

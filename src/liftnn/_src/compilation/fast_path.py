@@ -32,6 +32,7 @@ from liftnn._src.compilation.dependencies import (
     find_checks,
     find_containers,
     find_readers,
+    find_static,
     find_stored,
     find_varying,
 )
@@ -83,7 +84,8 @@ class FastPath:
         values = [storage.value for storage in self.writer.storages]
         self.placement = self.writer.program.placement(values)
         """The placement of the Variables, if there is one to keep."""
-        others = [*find_containers(self.writer.storages), *find_moves(self.writer.storages)]
+        storages = self.writer.storages
+        others = [*find_containers(storages), *find_static(storages), *find_moves(storages)]
         self.checks: list[Check] = [*find_checks(call), *find_stored(stored), *others]
         self.readers: list[Reader] = find_readers(call, roots)
         self.rounds = plan_rounds(call, varying, roots)

@@ -29,11 +29,12 @@ from liftnn._src.graph.kinds import (
     Incomparable,
     NodeKind,
     classify,
+    is_object,
     kind_by_type,
 )
 from liftnn._src.graph.slots import ARRAY
 from liftnn._src.static_values.static import NotImmutableError, Static, immutable_key, static_key
-from liftnn._src.trees import Key, Path, format_path, static_parts
+from liftnn._src.trees import Key, Path, format_path, is_argument_array, is_jax_array, static_parts
 from liftnn._src.variables import frames
 from liftnn._src.variables.holding import held_containers
 
@@ -70,6 +71,13 @@ class SharedContainer(Exception):  # noqa: N818  # not an error: see `walk_again
 
     def __init__(self, holder: Any):
         self.holder = holder
+
+
+def static_in_value(value: Any) -> Iterator[Any]:
+    """Yield what is not an array in the value of a Variable."""
+    leaves, treedef = jax.tree.flatten(value, is_leaf=is_object)
+    yield from (x for x in leaves if not is_argument_array(x))
+    yield from static_parts(treedef)
 
 
 def walk_again(walk: Callable[[Sharing], T]) -> T:
@@ -168,9 +176,13 @@ class Walk:
         return tuple(self.specs)  # pyright: ignore[reportReturnType]  # None marks a node that is not visited yet
 
     def static_parts(self) -> Iterator[Any]:
-        """Yield the static parts of the registered pytrees among the objects."""
-        for spec in self.specs:
-            if spec is not None and spec.kind is PYTREE:
+        """Yield the static parts of registered pytrees among the objects, and of the values of Variables."""
+        for x, spec in zip(self.objects, self.specs, strict=True):
+            if spec is None:
+                continue
+            if spec.kind is VARIABLE and not is_jax_array(x._storage.value):
+                yield from static_in_value(x._storage.value)
+            if spec.kind is PYTREE:
                 treedef = spec.extra.treedef if isinstance(spec.extra, Incomparable) else spec.extra
                 if isinstance(treedef, jax.tree_util.PyTreeDef):
                     yield from static_parts(treedef)
