@@ -282,11 +282,11 @@ def weights_with_notes_of_something_else():
 
 @message(
     errors.CheckpointError,
-    "model.safetensors has version 2 of liftnn's weight files; this version of liftnn reads version 1.",
+    "model.safetensors has version 3 of liftnn's weight files; this version of liftnn reads versions 1 and 2.",
     "Update liftnn.",
 )
 def weights_of_a_later_version():
-    load(lambda: notes(version=2))
+    load(lambda: notes(version=3))
 
 
 @message(

@@ -17,6 +17,7 @@ def by_formula(content):
         row = content[start : start + ROW_BYTES]
         row += bytes(-len(row) % 8)
         words = [int.from_bytes(row[i : i + 8], "little") for i in range(0, len(row), 8)]
+        words = [x ^ x >> 37 for x in words]
         factors = [((i + 1) * 0x9E3779B97F4A7C15) % 2**64 | 1 for i in range(len(words))]
         sums += (sum(x * k for x, k in zip(words, factors, strict=True)) % 2**64).to_bytes(8, "little")
     return zlib.crc32(sums)
@@ -52,3 +53,17 @@ def test_words_that_are_swapped_change_it():
             x[[i, j]] = x[[j, i]]
             assert add_to_checksum(x.view(np.uint8)) != before
             x[[i, j]] = x[[j, i]]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex64, np.float32, np.float16, np.int64])
+@pytest.mark.parametrize("value", [1, 2, 4, -2, 2**12])
+def test_a_zeroed_part_of_equal_numbers_changes_it(dtype, value):
+    x = np.full(64, value).astype(dtype)
+    if dtype == np.complex64:
+        x *= 1j
+    before = add_to_checksum(x.view(np.uint8))
+    for start in range(64):
+        for end in range(start + 1, 65):
+            y = x.copy()
+            y[start:end] = 0
+            assert add_to_checksum(y.view(np.uint8)) != before

@@ -19,8 +19,8 @@ from liftnn._src.weights.entries import Spec
 
 NOTES = "liftnn"
 """The name of liftnn's text in the metadata."""
-HEADER_VERSION = 1
-"""The version of that text; a file with a higher one was written by a newer liftnn."""
+HEADER_VERSION = 2
+"""The version of that text; a file with a higher one was written by a newer liftnn. Version 1 has other checksums."""
 DTYPES: Mapping[str, Any] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16, "I64": np.int64, "I32": np.int32,
     "I16": np.int16, "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8,

@@ -122,17 +122,19 @@ class TensorFile:
         try:
             fields = json.loads(self.metadata[NOTES])
             version = fields["version"]
-            notes = Notes.parse(fields, self._specs) if version == HEADER_VERSION else None
+            notes = Notes.parse(fields, self._specs) if version in (1, HEADER_VERSION) else None
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise _damaged(self.path, "liftnn's part of its metadata cannot be read") from error
         if notes is None:
             raise errors.CheckpointError(
                 f"{self.path} has version {version!r:.20} of liftnn's weight files; this version of liftnn "
-                f"reads version {HEADER_VERSION}.",
+                f"reads versions 1 and {HEADER_VERSION}.",
                 "Update liftnn.",
             )
         if not notes.holds(self._specs, self.metadata):
             raise _damaged(self.path, "its header has changed since it was written")
+        if version == 1:
+            notes.checksums = {}
         return notes
 
     def names(self) -> list[str]:
