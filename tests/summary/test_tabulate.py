@@ -716,6 +716,15 @@ def test_a_table_keeps_no_tracer(name, flops):
     assert found == text()
 
 
+@pytest.mark.parametrize("options", [{}, {"flops": True}], ids=str)
+@pytest.mark.parametrize("make", [Gated, Steps])
+def test_a_table_keeps_no_tracer_of_functions_that_are_inputs_or_results(make, options):
+    expected = liftnn.tabulate(make(), jnp.ones((1, 2)), **options)
+    with jax.checking_leaks():
+        assert liftnn.tabulate(make(), jnp.ones((1, 2)), **options).rows == expected.rows
+    assert "<lambda>" in str(expected)
+
+
 class Given(liftnn.Module):
     """A module that passes modules on to the calls of another."""
 

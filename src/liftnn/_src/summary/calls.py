@@ -20,6 +20,7 @@ from liftnn._src.modules.methods import is_method, subclass_without_hooks
 from liftnn._src.modules.module import Module
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.summary.flops import FlopCounter
+from liftnn._src.summary.value_text import value_text
 from liftnn._src.trees import Path, holds_no_numbers, is_array
 from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
@@ -116,6 +117,29 @@ def as_shapes(tree: Any) -> Any:
     return jax.tree.map(convert, tree, is_leaf=lambda x: isinstance(x, (Variable, Module)))
 
 
+class _Shown:
+    """What tables show of a function, which may hold the module or another traced object.
+
+    Args:
+      function: The function.
+    """
+
+    def __init__(self, function: Any):
+        self._text = value_text(function)
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _without_functions(tree: Any) -> Any:
+    """Return a tree with `_Shown` in place of functions."""
+    return jax.tree.map(lambda x: _Shown(x) if _is_function(x) else x, tree, is_leaf=is_object)
+
+
+def _is_function(x: Any) -> bool:
+    return callable(x) and not is_object(x) and not isinstance(x, type)
+
+
 class Records:
     """The calls that one call of a model makes.
 
@@ -187,7 +211,12 @@ class Records:
         out = call(number, x, original, args, kwargs)
         self._results[number] = sum(map(is_array, jax.tree.leaves(out, is_leaf=is_object)))
         self._calls[number] = CallInfo(
-            path, x._recorded_class, inputs, as_shapes(out), variables, module_path=x._recorded_path
+            path,
+            x._recorded_class,
+            _without_functions(inputs),
+            _without_functions(as_shapes(out)),
+            variables,
+            module_path=x._recorded_path,
         )
         return out
 
@@ -197,19 +226,19 @@ class Records:
         The program in the trace of the whole model may differ, as that of a gradient does, or not be there.
         """
         dynamic, rebuild = _split_dynamic((args, kwargs))
-        results: list[tuple[Callable[[list[Any]], Any], bool]] = []
+        results: list[Callable[[list[Any]], Any] | None] = []
 
         @jit
         def call(x: Any, dynamic: list[Any]) -> list[Any]:
             args, kwargs = rebuild(dynamic)
             out = original(x, *args, **kwargs)
             outputs, rebuild_output = _split_dynamic(out)
-            results.append((rebuild_output, _runs_later(out)))
+            results.append(None if _runs_later(out) else rebuild_output)
             return outputs
 
         self._programs[number] = call.trace(x, dynamic).jaxpr
-        rebuild_output, runs_later = results[-1]
-        return original(x, *args, **kwargs) if runs_later else rebuild_output(call(x, dynamic))
+        rebuild_output = results[-1]
+        return original(x, *args, **kwargs) if rebuild_output is None else rebuild_output(call(x, dynamic))
 
     def _count(self) -> None:
         """Add the floating point operations to the calls, from the program of each."""
@@ -232,7 +261,7 @@ def _call(number: int, x: Any, original: Any, args: Any, kwargs: Any) -> Any:
 
 def _runs_later(out: Any) -> bool:
     """Return whether a result has functions, which could not run after the end of the program."""
-    return any(callable(x) and not is_object(x) for x in jax.tree.leaves(out, is_leaf=is_object))
+    return any(map(_is_function, jax.tree.leaves(out, is_leaf=is_object)))
 
 
 def _split_dynamic(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
