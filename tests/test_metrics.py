@@ -467,3 +467,24 @@ def test_metrics_need_no_implicit_promotion_of_dtypes(dtype, mask):
         found = [average.compute(), accuracy.compute(), statistics.mean, statistics.standard_deviation]
     np.testing.assert_allclose(found, [kept.mean()] * 3 + [kept.std()], rtol=1e-6)
     assert {x.dtype for x in found} == {jnp.float32.dtype}
+
+
+@pytest.mark.parametrize("dtype", [bool, jnp.int8, jnp.uint32, jnp.bfloat16])
+def test_masks_need_no_implicit_promotion(dtype):
+    average = liftnn.Average()
+    with jax.numpy_dtype_promotion("strict"):
+        average.update(jnp.array([1, 0, 1]).astype(dtype), values=jnp.array([1.0, jnp.nan, 3.0]))
+    assert float(average.compute()) == 2
+
+
+@pytest.mark.parametrize("dtype, threshold", [
+    (jnp.int8, None), (jnp.uint32, None), (bool, 0.5), (jnp.int8, 0.5), (jnp.uint32, 0.5),
+])  # fmt: skip
+def test_labels_need_no_implicit_promotion(dtype, threshold):
+    accuracy = liftnn.Accuracy(threshold)
+    logits = (
+        jnp.array([[2.0, 1.0], [1.0, 2.0], [1.0, 2.0]]) if threshold is None else jnp.array([0.1, 0.9, 0.9])
+    )
+    with jax.numpy_dtype_promotion("strict"):
+        accuracy.update(logits=logits, labels=jnp.array([0, 1, 0]).astype(dtype))
+    np.testing.assert_allclose(accuracy.compute(), 2 / 3, rtol=1e-6)

@@ -266,9 +266,10 @@ class Accuracy(Average):
         logits, labels = jnp.asarray(logits), jnp.asarray(labels)
         _check_labels(logits, labels, self.threshold)
         if self.threshold is None:
-            right = logits.argmax(-1) == labels
+            classes = logits.argmax(-1)
+            right = classes == labels.astype(classes.dtype)
         else:
-            right = (logits >= self.threshold) == (labels > 0)
+            right = (logits >= self.threshold) == (labels > jnp.zeros_like(labels))
         super().update(mask, values=right)
 
 
@@ -311,12 +312,14 @@ def _as_floats(values: jax.Array) -> jax.Array:
 def _masked_sum(values: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Return the sum of values times mask in float32 or better, without NaNs from masked values."""
     values = _as_floats(values)
-    return values.sum() if mask is None else jnp.where(mask == 0, 0, values * mask.astype(values.dtype)).sum()
+    if mask is None:
+        return values.sum()
+    return jnp.where(mask.astype(bool), values * mask.astype(values.dtype), 0).sum()
 
 
 def _count(values: jax.Array, mask: jax.Array | None) -> Any:
     """Return the number of values that the mask includes."""
-    return values.size if mask is None else (mask != 0).sum(dtype=jnp.int32)
+    return values.size if mask is None else mask.astype(bool).sum(dtype=jnp.int32)
 
 
 def _check_labels(logits: jax.Array, labels: jax.Array, threshold: float | None) -> None:
