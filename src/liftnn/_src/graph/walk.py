@@ -75,7 +75,10 @@ class SharedContainer(Exception):  # noqa: N818  # not an error: see `walk_again
 
 def static_in_value(value: Any) -> Iterator[Any]:
     """Yield what is not an array in the value of a Variable."""
-    leaves, treedef = jax.tree.flatten(value, is_leaf=is_object)
+    try:
+        leaves, treedef = jax.tree.flatten(value, is_leaf=is_object)
+    except ValueError:  # a dict with keys that cannot be sorted, which `value_sharing` refuses by path
+        return
     yield from (x for x in leaves if not is_argument_array(x))
     yield from static_parts(treedef)
 
