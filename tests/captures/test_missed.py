@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import warnings
@@ -158,6 +159,47 @@ def test_the_attributes_of_a_module_that_led_to_a_missed_variable_are_compared(r
         chosen.first.inner.v.value = jnp.float32(inner)
         for _ in range(2):
             assert float(call(1.0)) == float(read(chosen))
+
+
+NESTS = {
+    "jit of jit": lambda f: liftnn.jit(liftnn.jit(f)),
+    "jit in jit": lambda f: in_a_function(liftnn.jit, liftnn.jit(f)),
+    "jit in grad": lambda f: lambda x: liftnn.grad(lambda y: y * inner_of(f)(x))(1.0),
+    "jit in grad in jit": lambda f: liftnn.jit(lambda x: liftnn.grad(lambda y: y * inner_of(f)(x))(1.0)),
+    "jit in scan": lambda f: lambda x: liftnn.scan(lambda _, x: (inner_of(f)(x), None))(x, x[None])[0],
+}
+
+
+def in_a_function(transform, f):
+    return transform(lambda x: f(x))
+
+
+@functools.cache
+def inner_of(f):
+    return liftnn.jit(f)
+
+
+@pytest.mark.filterwarnings("ignore::liftnn.RetraceWarning")
+@pytest.mark.parametrize("is_used_before", [False, True])
+@pytest.mark.parametrize("nest", NESTS)
+def test_a_missed_module_of_a_nested_function_is_compared(nest, is_used_before):
+    read = READS["its part"] if is_used_before else lambda chosen: both(chosen.now)
+    chosen = Chosen(first=k(2), second=k(4))
+    chosen.first.inner = k(3)
+
+    def f(x):
+        return x * read(chosen)
+
+    call = NESTS[nest](f)
+    if is_used_before:
+        inner_of(f)(jnp.float32(1.0))
+    for number, inner in [(2, 3), (5, 3), (5, 7)]:
+        chosen.first.k = number
+        chosen.first.inner.v.value = jnp.float32(inner)
+        assert float(call(jnp.float32(1.0))) == float(read(chosen))
+    chosen.first = k(9)
+    chosen.first.inner = k(2)
+    assert float(call(jnp.float32(1.0))) == float(read(chosen))
 
 
 class Inner(liftnn.Module):

@@ -14,6 +14,7 @@ from typing import Any
 from liftnn import errors
 from liftnn._src.tracebacks import warn
 from liftnn._src.trees import an
+from liftnn._src.variables import frames
 
 
 class _Entry:
@@ -41,13 +42,15 @@ class Missed:
         return bool(self._entries)
 
     def add(self, x: Any) -> None:
-        """Record an object."""
+        """Record an object of plain Python; others do not outlive their trace."""
+        if x._owner is not frames.PLAIN:
+            return
         alive = [entry for entry in self._entries if entry.reference() is not None]
         self._entries = [*(entry for entry in alive if entry.reference() is not x), _Entry(x)]
 
-    def objects(self) -> list[Any]:
-        """Return the objects that still live."""
-        found = (entry.reference() for entry in self._entries)
+    def to_use(self) -> list[Any]:
+        """Return the objects that are inputs of the next call though no search finds them."""
+        found = (entry.reference() for entry in self._entries if not entry.is_guarded)
         return [x for x in found if x is not None]
 
     def to_guard(self) -> list[Any]:
@@ -59,7 +62,7 @@ class Missed:
         """Note which of the objects to guard have been reached.
 
         An object that was reached before, and is not now, has been replaced: it is forgotten. One that has never been
-        reached is warned of.
+        reached is warned of, unless the call is inside another transform, which warns itself.
 
         Args:
           unreached: The objects that were not reached.
@@ -74,7 +77,7 @@ class Missed:
             x = entry.reference()
             if id(x) in ids and entry.is_guarded:
                 continue
-            if entry.is_guarded is None:
+            if entry.is_guarded is None and (id(x) not in ids or frames.is_plain()):
                 entry.is_guarded = id(x) not in ids
                 if not entry.is_guarded:
                     _warn(x, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import types
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -262,18 +263,24 @@ def _walk_captured(
         keyed += map(GlobalsOf, walk.functions)
         factories = [x.default_factory for x in walk.objects if isinstance(x, collections.defaultdict)]
         keyed += filter(_may_capture, factories)
-    missed = [x for x in to_guard if id(x) not in walk.numbers]
+
+    def is_walked(x: Any) -> bool:
+        return id(frames.lookup(x, True)) in walk.numbers
+
+    missed = list(itertools.filterfalse(is_walked, to_guard))
     if missed:
         static_values = (x for x, _ in walk._statics.values())
         classes = dict.fromkeys(map(type, walk.objects))  # their methods may use globals
-        roots, more, between, _ = find_missed([*functions, *parts, *keyed, *static_values, *classes], missed)
+        starts = [*functions, *parts, *keyed, *static_values, *classes]
+        roots, more, between, _ = find_missed(starts, missed)
         guards, shape = guards + more, shape + between
         walk_roots(roots)
     unreached: list[Any] = []
     for x in sorted(used, key=lambda x: isinstance(x, Variable)):  # modules first: a Variable may be in one
-        if id(x) not in walk.numbers:
+        if not is_walked(x):
             unreached.append(x)
             walk_roots({f"captured[{len(edges)}]": x})
+    unreached += itertools.filterfalse(is_walked, missed)
     objects = [(x, static) for x, static in walk._statics.values() if _may_capture(x)]
     guards = guards + note_content(walk, objects, [*functions, *keyed])
     return _Walked(edges, guards, shape, unreached)

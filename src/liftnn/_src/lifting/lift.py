@@ -280,8 +280,7 @@ class Lifted(Bindable[P, R]):
         for x in objects:
             assert not any(x is y for y in extra)
             extra.append(x)
-            if x._owner is frames.PLAIN:
-                self._missed.add(x)
+            self._missed.add(frames.origin_of(x) if self._options.weakly else x)
 
     def _flatten_call(
         self,
@@ -303,7 +302,7 @@ class Lifted(Bindable[P, R]):
                 self._leaf_edge,
                 stored=self._stored,
                 functions=self._functions_of(args, kwargs),
-                used=[*self._missed.objects(), *extra],
+                used=[*self._missed.to_use(), *extra],
                 to_guard=self._missed.to_guard() if self._options.weakly else (),
                 names=self._options.names,
                 is_uncopied=is_uncopied if owners or not frames.is_plain() else None,

@@ -106,8 +106,10 @@ class Frame:
 
     def _modules_at_hand(self) -> list[Any]:
         """Return the outer frame's modules in variables of running functions: a missed Variable belongs to one."""
-        values = local_values(self, __file__)
-        return [x for x in values if hasattr(type(x), "_module_parts") and x._owner is self.outer]
+        outer, known = self.outer, self.outer._copies if self.outer else {}
+        modules = [x for x in local_values(self, __file__) if hasattr(type(x), "_module_parts")]
+        copies = (x if x._owner is outer else lookup(x, True, outer) for x in modules)
+        return [x for x in copies if x._owner is outer or id(x) in known]
 
     def copy_of(self, x: Any, is_root: bool = False) -> Any:
         """Return the copy of an object in this frame; the object itself if there is none. See `proxy_for`."""
@@ -312,6 +314,13 @@ def frames_up_to(x: Any) -> list[Frame] | None:
     return between
 
 
+def origin_of(x: Any) -> Any:
+    """Return the object of the outermost frame that an object is a copy of."""
+    while type(x._owner) is Frame and (original := x._owner.original_of(x)) is not x:
+        x = original
+    return x
+
+
 def resolve(x: Any, is_root: bool = False) -> Any:
     """Return the object that represents `x` in the innermost frame: `x` itself if it belongs there.
 
@@ -360,10 +369,10 @@ def resolve_argument(x: Any, is_root: bool = False) -> Any:
     return resolve(x, is_root)
 
 
-def _enclosing_frames() -> list[Frame]:
-    """Return the frames that are open here, from the outermost to the innermost."""
+def _enclosing_frames(innermost: Frame | None = None) -> list[Frame]:
+    """Return the frames that are open here, from the outermost to the innermost, or to another one."""
     chain: list[Frame] = []
-    frame: Frame | None = _current.frame
+    frame = innermost or _current.frame
     while frame is not None:
         chain.append(frame)
         frame = frame.outer
@@ -379,9 +388,9 @@ def is_withheld(x: Any) -> bool:
     return False
 
 
-def lookup(x: Any, is_root: bool = False) -> Any:
-    """Return the innermost frame's copy of an object of any kind; the object itself if there is none."""
-    for frame in _enclosing_frames():
+def lookup(x: Any, is_root: bool = False, innermost: Frame | None = None) -> Any:
+    """Return the copy of an object of any kind in the innermost frame, or in another one; itself if there is none."""
+    for frame in _enclosing_frames(innermost):
         x = frame.copy_of(x, is_root)
     return x
 
