@@ -190,6 +190,29 @@ def test_the_other_parts_are_read_and_written(over, inside, outer):
         assert int(net.calls) == int(reference.calls)
 
 
+@pytest.mark.parametrize("over", [scanned, looped])
+@pytest.mark.parametrize("inside", ["cond", "cond of partials", "switch", "while_loop", "fori_loop"])
+def test_no_tracer_of_a_loop_or_branch_stays(over, inside):
+    net = Net()
+    with jax.checking_leaks():
+        over(net, body_of(INSIDE[inside][0]), X)
+
+
+@pytest.mark.parametrize("bound", [types.MethodType, lambda f, net: lambda x: f(net, x), functools.partial])
+def test_each_branch_is_traced_once(bound):
+    traces = []
+
+    def counted(net, x):
+        traces.append(x)
+        return net.gain * x
+
+    def branched(net, b, x):
+        return liftnn.cond(x.sum() > 0, bound(counted, net), lambda x: x, b(x))
+
+    scanned(Net(), branched, X)
+    assert len(traces) == 1
+
+
 WRONG = {
     "the mapped part": lambda net, x: liftnn.jit(lambda net, x: net.blocks.w.sum() * x)(net, x),
     "the mapped part as argument": lambda net, x: liftnn.jit(lambda b, x: b.w.sum() * x)(net.blocks, x),

@@ -110,10 +110,12 @@ def pack_functions(transform: str, **functions: Any) -> tuple[Module, list[Packe
     packed: list[PackedFunction] = []
     for name, attribute in functions.items():
         several = list(enumerate(attribute)) if isinstance(attribute, list) else [(None, attribute)]
-        packed += [
-            PackedFunction(name, position, unwrap_callable(f, transform)[0]) for position, f in several
-        ]
+        inner = [unwrap_callable(f, transform)[0] for _, f in several]
         static = [_as_static(f) for _, f in several]
+        packed += [
+            PackedFunction(name, position, f if type(x) is Closure else g)
+            for (position, f), g, x in zip(several, inner, static, strict=True)
+        ]
         setattr(holder, name, static if isinstance(attribute, list) else static[0])
     return holder, packed
 
