@@ -725,6 +725,23 @@ def test_a_table_keeps_no_tracer_of_functions_that_are_inputs_or_results(make, o
     assert "<lambda>" in str(expected)
 
 
+class Repeats(liftnn.Module):
+    """A module that calls another one several times, each time with a new function of the same name."""
+
+    def __init__(self):
+        self.gate = Gate()
+
+    def __call__(self, x):
+        functions = [lambda y, i=i: y * self.gate.layer.kernel[0, i] for i in range(2)]
+        return sum(self.gate(x, True, scale=f)[0] for f in [*functions, lambda y: y])
+
+
+@pytest.mark.parametrize("options", [{}, {"flops": True}], ids=str)
+def test_calls_that_differ_in_functions_of_one_name_have_one_row(options):
+    rows = liftnn.tabulate(Repeats(), jnp.ones((1, 2)), **options).rows
+    assert [row.path for row in rows if row.inputs] == ["", "gate", "gate.layer"]
+
+
 class Given(liftnn.Module):
     """A module that passes modules on to the calls of another."""
 

@@ -197,7 +197,7 @@ class Records:
     def _record(self, x: Any, name: str, original: Any, args: Any, kwargs: Any) -> Any:
         """Call a method, and record the call unless it was recorded before with the same shapes."""
         path = (*x._recorded_path, *([] if name == "__call__" else [name]))
-        inputs = as_shapes((args, kwargs))
+        inputs = _without_functions(as_shapes((args, kwargs)))
         identity = (path, repr(inputs))
         if identity in self._seen:
             return original(x, *args, **kwargs)
@@ -213,7 +213,7 @@ class Records:
         self._calls[number] = CallInfo(
             path,
             x._recorded_class,
-            _without_functions(inputs),
+            inputs,
             _without_functions(as_shapes(out)),
             variables,
             module_path=x._recorded_path,
