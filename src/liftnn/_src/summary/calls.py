@@ -117,7 +117,7 @@ def as_shapes(tree: Any) -> Any:
     return jax.tree.map(convert, tree, is_leaf=lambda x: isinstance(x, (Variable, Module)))
 
 
-class _Shown:
+class _FunctionText:
     """What tables show of a function, which may hold the module or another traced object.
 
     Args:
@@ -132,8 +132,8 @@ class _Shown:
 
 
 def _without_functions(tree: Any) -> Any:
-    """Return a tree with `_Shown` in place of functions."""
-    return jax.tree.map(lambda x: _Shown(x) if _is_function(x) else x, tree, is_leaf=is_object)
+    """Return a tree with `_FunctionText` in place of functions."""
+    return jax.tree.map(lambda x: _FunctionText(x) if _is_function(x) else x, tree, is_leaf=is_object)
 
 
 def _is_function(x: Any) -> bool:
