@@ -77,7 +77,7 @@ def static_in_value(value: Any) -> Iterator[Any]:
     """Yield what is not an array in the value of a Variable."""
     try:
         leaves, treedef = jax.tree.flatten(value, is_leaf=is_object)
-    except ValueError:  # a dict with keys that cannot be sorted, which `value_sharing` refuses by path
+    except ValueError:  # keys that cannot be sorted: `value_sharing` raises an error with the path
         return
     yield from (x for x in leaves if not is_argument_array(x))
     yield from static_parts(treedef)
