@@ -52,6 +52,35 @@ def test_the_first_trace_is_not_logged(log):
     assert log == []
 
 
+FUNCTIONS = {
+    "of a module": (Affine, lambda model, x: model(x)),
+    "of arrays": (lambda: jnp.array(2.0), lambda w, x: w * x),
+}
+"""What makes the first argument, and a function."""
+
+
+@pytest.mark.parametrize("make, f", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_a_function_that_runs_in_plain_python_is_not_traced(log, make, f):
+    call, first = jitted(f, max_traces=1), make()
+    with jax.disable_jit(), warnings.catch_warnings(action="error"):
+        for n in range(1, 10):
+            call(first, jnp.ones((n, 3)))
+    assert (call.n_traces, log) == (0, [])
+    call(first, jnp.ones(3))
+    assert call.n_traces == 1
+
+
+@pytest.mark.parametrize("make, f", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_the_search_for_the_line_of_a_nan_is_not_a_trace(make, f, capfd):
+    call, first = jitted(lambda first, x: f(first, x) / x, max_traces=1), make()
+    with jax.debug_nans(True):
+        call(first, jnp.ones(3))
+        with pytest.raises(FloatingPointError, match="invalid value"):
+            call(first, jnp.zeros(3))
+        call(first, jnp.ones(3))
+    assert call.n_traces == 1
+
+
 def test_another_shape_or_dtype_is_logged_with_both(log):
     call, model = jitted(), Affine()
     call(model, jnp.ones(3))

@@ -14,9 +14,10 @@ import jax
 
 from liftnn import errors
 from liftnn._src.graph.views import describe_difference
+from liftnn._src.lifting.array_calls import is_jit_disabled
 from liftnn._src.lifting.contract import Plan, name_argument
 from liftnn._src.tracebacks import warn
-from liftnn._src.trees import LEAF, describe_tree, is_jax_array, list_paths
+from liftnn._src.trees import LEAF, describe_tree, is_jax_array, is_tracer, list_paths
 from liftnn._src.variables.axis_rules import mesh_text
 
 logger = logging.getLogger("liftnn.retrace")
@@ -80,6 +81,9 @@ class Traces:
         Raises:
           RetraceError: If there are already as many traces as allowed.
         """
+        if _runs_in_python(leaves):
+            self.met.add(program)
+            return lambda: None
         trace = Trace(plan, tuple(map(_type_of, leaves)))
         if self._most is not None and self.count >= self._most:
             head = (
@@ -122,6 +126,12 @@ class Traces:
 
 _Shown = tuple[Any, list[tuple[Any, ...]]]
 """What a message shows of a leaf: its tree, and shape, dtype, weak type and sharding of each array."""
+
+
+def _runs_in_python(leaves: Sequence[Any]) -> bool:
+    """Return whether JAX calls a function without a trace: without `jit`, or to find the line of a NaN."""
+    arrays = jax.tree.leaves(leaves)
+    return is_jit_disabled() or (bool(arrays) and not any(map(is_tracer, arrays)))
 
 
 def _type_of(x: Any) -> tuple[Any, list[Any]]:
