@@ -302,3 +302,39 @@ def test_a_captured_view_is_written_in_a_nest_of_transforms():
     for i in range(1, 4):
         step(jnp.ones((1, 3)))
         np.testing.assert_array_equal(stack.layers.bias.value, before + np.array([[0.0], [float(i)]]))
+
+
+@pytest.mark.parametrize("nest", ["jit of jit", "jit in jit", "jit in grad"])
+def test_a_missed_module_that_is_passed_as_well_may_be_replaced(nest):
+    model, other = k(2), k(3)
+    chosen = Chosen(first=model)
+    call = NESTS_OF_TWO[nest](lambda m, x: x * both(chosen.now) + m.v.value)
+    for held, passed in [(model, model), (other, model), (other, other), (model, other)]:
+        chosen.first = held
+        assert float(call(passed, jnp.float32(1.0))) == float(both(held) + passed.v.value)
+    model.k = 9
+    assert float(call(model, jnp.float32(1.0))) == float(both(model) + model.v.value)
+
+
+NESTS_OF_TWO = {
+    "jit of jit": lambda f: liftnn.jit(liftnn.jit(f)),
+    "jit in jit": lambda f: (lambda inner: liftnn.jit(lambda m, x: inner(m, x)))(liftnn.jit(f)),
+    "jit in grad": lambda f: (
+        lambda inner: lambda m, x: liftnn.grad(lambda y: y * inner(m, x))(jnp.float32(1.0))
+    )(liftnn.jit(f)),
+}
+
+
+def test_a_missed_module_that_is_passed_as_well_must_keep_its_structure():
+    chosen = Chosen(first=k(2))
+
+    @liftnn.jit
+    def f(m):
+        m.k += 1
+        return chosen.now.v.value * chosen.now.k
+
+    with pytest.raises(
+        liftnn.TraceContextError, match=r"was changed in liftnn\.jit\. The function also captures it"
+    ):
+        f(chosen.first)
+    assert chosen.first.k == 2

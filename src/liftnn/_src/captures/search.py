@@ -3,7 +3,7 @@
 The search runs no user code. It starts with the closure cells of a function, the globals that its code names and its
 defaults, and continues through functions, containers and attributes. Of classes, Python modules and other objects it
 follows only the attributes that the code names. It skips libraries that do not use liftnn; see `libraries.py`. A
-captured module that the search misses is detected when it is used (see `frames.RetryWithCaptures`). Then `find_missed`
+captured module that the search misses is detected when it is used (see `retries.RetryWithCaptures`). Then `find_missed`
 looks for it everywhere, so that the steps to it are guarded, too; see `missed.py`.
 
 The search is a depth-first walk with an explicit stack. It returns the modules, the guards (see `guards.py`), and the

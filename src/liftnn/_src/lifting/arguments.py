@@ -20,7 +20,7 @@ from liftnn._src.captures.search import find_captured, find_missed
 from liftnn._src.captures.shape import CapturedShape
 from liftnn._src.captures.steps import GlobalsOf
 from liftnn._src.graph.checks import is_atom
-from liftnn._src.graph.description import GraphSpec, LeafPaths
+from liftnn._src.graph.description import GraphSpec, LeafPaths, reach
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.walk import ArgumentWalk, Sharing, walk_again
 from liftnn._src.lifting.contract import CAPTURED, name_argument
@@ -264,10 +264,11 @@ def _walk_captured(
         factories = [x.default_factory for x in walk.objects if isinstance(x, collections.defaultdict)]
         keyed += filter(_may_capture, factories)
 
-    def is_walked(x: Any) -> bool:
-        return id(frames.lookup(x, True)) in walk.numbers
+    def is_captured(x: Any) -> bool:
+        number = walk.numbers.get(id(frames.lookup(x, True)))
+        return number is not None and number in reach(walk.finished_specs(), edges.values())
 
-    missed = list(itertools.filterfalse(is_walked, to_guard))
+    missed = list(itertools.filterfalse(is_captured, to_guard))
     if missed:
         static_values = (x for x, _ in walk._statics.values())
         classes = dict.fromkeys(map(type, walk.objects))  # their methods may use globals
@@ -277,10 +278,10 @@ def _walk_captured(
         walk_roots(roots)
     unreached: list[Any] = []
     for x in sorted(used, key=lambda x: isinstance(x, Variable)):  # modules first: a Variable may be in one
-        if not is_walked(x):
+        if not is_captured(x):
             unreached.append(x)
             walk_roots({f"captured[{len(edges)}]": x})
-    unreached += itertools.filterfalse(is_walked, missed)
+    unreached += itertools.filterfalse(is_captured, missed)
     objects = [(x, static) for x, static in walk._statics.values() if _may_capture(x)]
     guards = guards + note_content(walk, objects, [*functions, *keyed])
     return _Walked(edges, guards, shape, unreached)

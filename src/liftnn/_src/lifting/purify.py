@@ -89,7 +89,8 @@ def purify(
             merged.note_changeable()
             tree = _with_uncopied(tree, plan, offer)
             copies = merged.objects[: len(originals)]
-            frame.admit(originals, copies, plan.path_of, initial_plan.withheld)
+            captured = initial_plan.captured if isinstance(function, WeakFunction) else None
+            frame.admit(originals, copies, plan.path_of, initial_plan.withheld, captured)
             before = _argument_leaves(tree[:CAPTURED])
             changeable = find_changeable(x for x in before[0] if not is_object(x))
             variables = [merged.objects[number] for number in plan.variables]

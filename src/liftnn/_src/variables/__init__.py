@@ -9,7 +9,8 @@
 - `state.py`: `State`, nested dicts of Variables by attribute path; `state_pytree.py`: the same as a pytree;
   `nested.py`: from nested dicts to leaves by path and back.
 - `frames.py`: the stack of running transforms. Each object belongs to one; a captured object resolves to its copy.
-  `owners.py`: what else an object may belong to; `write_errors.py`: why something cannot be changed here.
+  `owners.py`: what else an object may belong to; `retries.py`: requests to make a call again; `write_errors.py`: why
+  something cannot be changed here.
 - `storage.py`: where a value is stored, and the count of values that moved to other devices.
 - `declared.py`: the sharding that metadata declare, and what does not fit a mesh; `axis_rules.py`: rules from declared
   names to mesh axes; `placement.py`: a new Variable is placed on the current mesh, unless `eager_sharding.py` says

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +30,11 @@ from liftnn import errors
 from liftnn._src.tracebacks import OWN_FOLDER, Line, local_values, users_line
 from liftnn._src.trees import an
 from liftnn._src.variables.owners import COPIED as COPIED, VIEW as VIEW, RawTrace as RawTrace
+from liftnn._src.variables.retries import (
+    RetryAsCapture as RetryAsCapture,
+    RetryNeeded as RetryNeeded,
+    RetryWithCaptures as RetryWithCaptures,
+)
 
 
 class Frame:
@@ -42,7 +47,8 @@ class Frame:
     """
 
     __slots__ = (
-        "__weakref__", "_copies", "_path_of", "_withheld", "missed_at", "missing", "name", "outer", "trace_state",
+        "__weakref__", "_captured", "_copies", "_path_of", "_withheld", "missed_at", "missing", "name", "outer",
+        "trace_state",
     )  # fmt: skip
 
     def __init__(self, name: str, outer: Frame | None = None, trace_state: Any = None):
@@ -56,6 +62,7 @@ class Frame:
         self._copies: dict[int, tuple[Any, Any, int]] = {}
         self._path_of: Callable[[int], str] | None = None
         self._withheld: Mapping[int, str] = {}
+        self._captured: Container[int] | None = None
 
     def admit(
         self,
@@ -63,6 +70,7 @@ class Frame:
         copies: Sequence[Any],
         path_of: Callable[[int], str],
         withheld: Mapping[int, str] = {},
+        captured: Container[int] | None = None,
     ) -> None:
         """Map objects of outer frames to their copies.
 
@@ -72,7 +80,10 @@ class Frame:
           path_of: Returns the path of an object as text, given its position.
           withheld: The positions of objects whose copies only the arguments lead to, with the cause of the error for a
             use of the objects themselves.
+          captured: The positions of objects that captured modules reach: another one that code uses has been missed.
+            The default, None, is all.
         """
+        self._captured = captured
         self._withheld = {id(originals[i]): cause for i, cause in withheld.items()} if originals else {}
         self._copies = {id(x): (x, c, i) for i, (x, c) in enumerate(zip(originals, copies, strict=True))}
         self._path_of = path_of
@@ -87,14 +98,19 @@ class Frame:
         if self._withheld and not is_root:
             self._check(x)
         found = self._copies.get(id(x))
-        if found is None:
+        if found is None or self._is_only_passed(found[2]):
             self.missed_at = self.missed_at or users_line()
             for missed in (x, *self._modules_at_hand()):
-                if id(missed) not in self._copies:
+                known = self._copies.setdefault(id(missed), (missed, missed._placeholder(self), -1))
+                if not any(missed is y for y in self.missing) and (
+                    known[2] < 0 or self._is_only_passed(known[2])
+                ):
                     self.missing.append(missed)
-                    self._copies[id(missed)] = (missed, missed._placeholder(self), -1)
             found = self._copies[id(x)]
         return found[1]
+
+    def _is_only_passed(self, position: int) -> bool:
+        return position >= 0 and self._captured is not None and position not in self._captured
 
     def _check(self, x: Any) -> None:
         """Raise AliasingError for an object that is withheld."""
@@ -136,36 +152,6 @@ class Frame:
         """Return the path of an object of an outer frame; None if it is not an input."""
         position = self._copies.get(id(x), (x, x, -1))[2]
         return None if position < 0 or self._path_of is None else self._path_of(position)
-
-
-class RetryNeeded(Exception):  # noqa: N818  # not an error: it requests another attempt
-    """Raised by a trace that has found objects of which its call did not know."""
-
-
-class RetryWithCaptures(RetryNeeded):
-    """Raised after a function has returned if it used captured objects that were not inputs.
-
-    Args:
-      objects: The objects.
-      line: The line that used the first of them.
-    """
-
-    def __init__(self, objects: list[Any], line: Line | None = None):
-        super().__init__()
-        self.objects = objects
-        self.line = line
-
-
-class RetryAsCapture(RetryNeeded):
-    """Raised where an argument of a map leads to another one with another axis; the function can capture it instead.
-
-    Args:
-      leaf: The path of the argument.
-    """
-
-    def __init__(self, leaf: tuple[Any, ...]):
-        super().__init__()
-        self.leaf = leaf
 
 
 class _Current(threading.local):
