@@ -81,6 +81,12 @@ def test_the_search_for_the_line_of_a_nan_is_not_a_trace(make, f, capfd):
     assert call.n_traces == 1
 
 
+def test_a_trace_of_a_mutable_array_counts():
+    call = liftnn.jit(lambda ref: ref[...] * 2)
+    call(jax.new_ref(jnp.ones(3)))
+    assert call.n_traces == 1
+
+
 def test_another_shape_or_dtype_is_logged_with_both(log):
     call, model = jitted(), Affine()
     call(model, jnp.ones(3))

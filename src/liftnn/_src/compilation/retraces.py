@@ -131,7 +131,8 @@ _Shown = tuple[Any, list[tuple[Any, ...]]]
 def _runs_in_python(leaves: Sequence[Any]) -> bool:
     """Return whether JAX calls a function without a trace: without `jit`, or to find the line of a NaN."""
     arrays = jax.tree.leaves(leaves)
-    return is_jit_disabled() or (bool(arrays) and not any(map(is_tracer, arrays)))
+    has_values = bool(arrays) and all(isinstance(x, jax.Array) and not is_tracer(x) for x in arrays)
+    return has_values or is_jit_disabled()
 
 
 def _type_of(x: Any) -> tuple[Any, list[Any]]:
