@@ -55,6 +55,14 @@ LAYERS = {
         lambda r: liftnn.Einsum("nta,hab->nthb", (4, 6, 2), (4, 2), **kernel("model"), rngs=r),
         (x(8, 3, 6),),
     ),
+    "Einsum, batch": (
+        lambda r: liftnn.Einsum("nta,nab->ntb", (8, 6, 4), (8, 4), **kernel("data", None, "model"), rngs=r),
+        (x(8, 3, 6),),
+    ),
+    "Einsum, batch along another axis": (
+        lambda r: liftnn.Einsum("nta,nab->ntb", (8, 6, 4), (8, 4), **kernel("model", None, "data"), rngs=r),
+        (x(8, 3, 6),),
+    ),
     "Linear, both contracted axes sharded": (
         lambda r: liftnn.Sequential(
             liftnn.Linear(6, 4, **kernel(None, "model"), rngs=r),

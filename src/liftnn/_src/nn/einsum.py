@@ -16,7 +16,7 @@ from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import as_tuple, new_param, shape_of_input, without_none
-from liftnn._src.nn.explicit_axes import sharding_of_result
+from liftnn._src.nn.explicit_axes import sharded_like_batch, sharding_of_result
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.sizes import check_size_tuples
 from liftnn._src.publish import publish
@@ -111,8 +111,11 @@ class Einsum(Module):
         inputs, kernel, bias = self.promote_dtype(
             (inputs, dtypes.value_of(self.kernel), dtypes.value_of(self.bias)), dtype=self.dtype
         )
-        if out_sharding is None and self.einsum_op is jnp.einsum:
-            out_sharding = sharding_of_result(inputs, kernel, _sources(equation, inputs.ndim, kernel.ndim))
+        if self.einsum_op is jnp.einsum:
+            axes = _sources(equation, inputs.ndim, kernel.ndim)
+            batch = [(j, i) for i, j in axes if None not in (i, j) and kernel.shape[j] == inputs.shape[i]]
+            kernel = sharded_like_batch(kernel, inputs, batch)
+            out_sharding = out_sharding or sharding_of_result(inputs, kernel, axes)
         options = without_none(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
         y = self.einsum_op(equation, inputs, kernel, precision=self.precision, **options)
         return y if bias is None else y + _spread_bias(bias, equation, kernel.shape, y.ndim)

@@ -107,6 +107,29 @@ def sharding_of_result(
     return NamedSharding(mesh, PartitionSpec(*entries))
 
 
+def sharded_like_batch(x: Any, other: jax.Array, axes: Sequence[tuple[int, int]]) -> Any:
+    """Return an array with the sharding of another one along their batch axes, which JAX 0.11 and newer ask for.
+
+    Args:
+      x: The array.
+      other: The other one.
+      axes: Each batch axis of `x`, and the same axis of `other`.
+
+    Returns:
+      The array; unchanged if the mesh has no explicit axes or the batch axes agree.
+    """
+    before, wanted = entries_of(x), entries_of(other)
+    if not axes or (before is None and wanted is None):
+        return x
+    entries = list(before or (None,) * x.ndim)
+    for axis, of_other in axes:
+        entries[axis] = wanted[of_other] if wanted else None
+    batch = [axis for axis, _ in axes]
+    order = [*batch, *(axis for axis in range(x.ndim) if axis not in batch)]
+    kept = dict(zip(order, distinct([entries[axis] for axis in order]), strict=True))
+    return reshard_like(x, tuple(kept[axis] for axis in range(x.ndim)), mesh_of(other, x))
+
+
 def convolution_sharding(inputs: jax.Array, kernel: jax.Array, features: int) -> NamedSharding | None:
     """Return the sharding of a convolution where JAX does not derive it: over its batch and its features.
 

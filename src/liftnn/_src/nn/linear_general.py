@@ -15,7 +15,7 @@ from liftnn import errors
 from liftnn._src.modules.module import Module
 from liftnn._src.nn import dtypes, initializers
 from liftnn._src.nn.arguments import as_tuple, new_param, normalize_axes, shape_of_input, without_none
-from liftnn._src.nn.explicit_axes import product_sharding
+from liftnn._src.nn.explicit_axes import product_sharding, sharded_like_batch
 from liftnn._src.nn.linear import default_bias_init, default_kernel_init
 from liftnn._src.nn.shaped_initializers import initializer_of_shape, initializer_of_vector
 from liftnn._src.nn.sizes import check_size_tuples
@@ -121,8 +121,9 @@ class LinearGeneral(Module):
         summed = tuple(range(len(batch), len(batch) + len(axis)))
         product = self.dot_general_cls() if self.dot_general_cls else self.dot_general or lax.dot_general
         contracted = ((axis, summed), (batch, batch))
-        if out_sharding is None and product is lax.dot_general:
-            out_sharding = product_sharding(inputs, kernel, contracted)
+        if product is lax.dot_general:
+            kernel = sharded_like_batch(kernel, inputs, [(i, i) for i in batch])
+            out_sharding = out_sharding or product_sharding(inputs, kernel, contracted)
         options = without_none(out_sharding=out_sharding, preferred_element_type=self.preferred_element_type)
         y = product(inputs, kernel, contracted, precision=self.precision, **options)
         if bias is None:
