@@ -50,7 +50,7 @@ MODULES = {
 
 @pytest.mark.parametrize("kind", MODULES)
 def test_two_arrays_of_one_path_are_not_saved(tmp_path, kind):
-    with pytest.raises(liftnn.ArgumentError, match="under which a checkpoint has only one"):
+    with pytest.raises(liftnn.ArgumentError, match="a checkpoint can hold only one under each path"):
         liftnn.save(tmp_path, 1, MODULES[kind](jnp.ones(2), 2 * jnp.ones(2)))
     assert not list(tmp_path.iterdir())
 
@@ -58,6 +58,6 @@ def test_two_arrays_of_one_path_are_not_saved(tmp_path, kind):
 def test_two_arrays_of_one_path_are_not_filled(tmp_path):
     liftnn.save(tmp_path, 1, Holder(v=liftnn.Variable({"a": jnp.ones(2)})))
     other = Holder(v=liftnn.Variable(Twins(jnp.zeros(2), jnp.zeros(2))))
-    with pytest.raises(liftnn.ArgumentError, match="under which a checkpoint has only one"):
+    with pytest.raises(liftnn.ArgumentError, match="a checkpoint can hold only one under each path"):
         liftnn.restore(tmp_path, other)
     assert not other.v.value.x.any()
