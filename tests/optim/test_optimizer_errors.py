@@ -206,7 +206,7 @@ def test_an_abstract_model_is_an_error_by_path_and_changes_nothing():
 def test_a_transformation_that_needs_values_says_which_parameter_has_none():
     with raises(
         errors.ArgumentTypeError,
-        "layers[0].b is abstract: it has a shape and a dtype, and no value, so the transformation of optax cannot "
+        "layers[0].b is abstract: it has a shape and a dtype, but no value, so the transformation of optax cannot "
         "create its state.\nCreate the model without `eval_shape`, or set all its Variables first, for example by "
         "`update(model, state)`.",
     ):
