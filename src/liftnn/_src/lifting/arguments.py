@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import functools
-import itertools
 import types
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -264,11 +263,13 @@ def _walk_captured(
         factories = [x.default_factory for x in walk.objects if isinstance(x, collections.defaultdict)]
         keyed += filter(_may_capture, factories)
 
-    def is_captured(x: Any) -> bool:
-        number = walk.numbers.get(id(frames.lookup(x, True)))
-        return number is not None and number in reach(walk.finished_specs(), edges.values())
+    def not_captured(objects: Sequence[Any]) -> list[Any]:
+        if not objects:
+            return []
+        reached = reach(walk.finished_specs(), edges.values())
+        return [x for x in objects if walk.numbers.get(id(frames.lookup(x, True))) not in reached]
 
-    missed = list(itertools.filterfalse(is_captured, to_guard))
+    missed = not_captured(to_guard)
     if missed:
         static_values = (x for x, _ in walk._statics.values())
         classes = dict.fromkeys(map(type, walk.objects))  # their methods may use globals
@@ -277,11 +278,12 @@ def _walk_captured(
         guards, shape = guards + more, shape + between
         walk_roots(roots)
     unreached: list[Any] = []
-    for x in sorted(used, key=lambda x: isinstance(x, Variable)):  # modules first: a Variable may be in one
-        if not is_captured(x):
-            unreached.append(x)
-            walk_roots({f"captured[{len(edges)}]": x})
-    unreached += itertools.filterfalse(is_captured, missed)
+    rest = sorted(used, key=lambda x: isinstance(x, Variable))  # modules first: a Variable may be in one
+    while rest := not_captured(rest):
+        first, *rest = rest
+        unreached.append(first)
+        walk_roots({f"captured[{len(edges)}]": first})
+    unreached += not_captured(missed)
     objects = [(x, static) for x, static in walk._statics.values() if _may_capture(x)]
     guards = guards + note_content(walk, objects, [*functions, *keyed])
     return _Walked(edges, guards, shape, unreached)
