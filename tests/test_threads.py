@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import collections
 import concurrent.futures
+import dis
+import pathlib
 import sys
 import threading
+import types
 
 import jax
 import jax.numpy as jnp
@@ -279,3 +283,49 @@ def test_plans_of_models_that_die_in_other_threads_are_forgotten():
 
     run(work)
     assert len(call._fast_paths.by_module) == 0
+
+
+# --- signals
+
+
+def signal_points(code):
+    """Yields the lines of a function at which an exception of a signal handler passes by the handlers around them.
+
+    Python runs the handlers at jumps backward. The compiler of some versions (3.12, 3.13) leaves a jump that is the
+    whole branch of an `if` in a loop out of the exception table, so an exception there passes by a `with` around it.
+    """
+    table = dis._parse_exception_table(code)
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "JUMP_BACKWARD":
+            covered = [
+                any(e.start <= x < e.end for e in table) for x in (instruction.offset, instruction.argval)
+            ]
+            if covered == [False, True]:
+                yield instruction.positions.lineno
+
+
+def functions_of(code):
+    yield code
+    for x in code.co_consts:
+        if isinstance(x, types.CodeType):
+            yield from functions_of(x)
+
+
+def is_lock(item):
+    return isinstance(item.context_expr, (ast.Name, ast.Attribute)) and ast.unparse(item).endswith("lock")
+
+
+def test_an_exception_of_a_signal_handler_cannot_leave_a_lock_held():
+    """A `with` of a lock, and no signal may pass by its end; else the next call waits forever."""
+    locks, passing = 0, []
+    for file in sorted(pathlib.Path(liftnn.__file__).parent.rglob("*.py")):
+        text = file.read_text()
+        if "lock" not in text:
+            continue
+        tree = ast.parse(text)
+        blocks = [x for x in ast.walk(tree) if isinstance(x, ast.With) and any(map(is_lock, x.items))]
+        locks += len(blocks)
+        lines = [line for code in functions_of(compile(tree, file, "exec")) for line in signal_points(code)]
+        passing += [(file.name, i) for i in lines for x in blocks if i in range(x.lineno, x.end_lineno + 1)]
+    assert locks > 5
+    assert passing == []

@@ -319,9 +319,8 @@ class Checkpoints:
           The steps in order.
         """
         with _lock:
-            for one in dict.fromkeys((self, *_unclosed)):
-                if one._manager is not None and _is_same_folder(one._folder, self._folder):
-                    one.wait()
+            for one in filter(lambda x: x._manager is not None, dict.fromkeys((self, *_unclosed))):
+                _ = _is_same_folder(one._folder, self._folder) and one.wait()
         return find_steps(self._folder)
 
     def best_step(self) -> int | None:

@@ -91,12 +91,18 @@ class OutputSpecs:
     def _add(self, spec: OutputSpec) -> int:
         """Return the number of an `OutputSpec`; a new number if no equal one is known."""
         with self._lock:
-            for number, known in enumerate(self._specs):
-                # JAX considers {1: x} and {True: x} equal trees, but their texts differ
-                if same_tree(known, spec) and str(known.change.treedef) == str(spec.change.treedef):
-                    return number
-            self._specs.append(spec)
-            return len(self._specs) - 1
+            number = self._find(spec)
+            if number == len(self._specs):
+                self._specs.append(spec)
+            return number
+
+    def _find(self, spec: OutputSpec) -> int:
+        """Return the number of an `OutputSpec`; their count if no equal one is known."""
+        for number, known in enumerate(self._specs):
+            # JAX considers {1: x} and {True: x} equal trees, but their texts differ
+            if same_tree(known, spec) and str(known.change.treedef) == str(spec.change.treedef):
+                return number
+        return len(self._specs)
 
     def number_of(self, returned: Any) -> int:
         """Return the number of the `OutputSpec` that describes the returned value of a program."""

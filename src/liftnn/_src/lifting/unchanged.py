@@ -88,7 +88,7 @@ def captured_unchanged(
             for swap in _find_numpy(originals[n], plan.graph.specs[n].kind):
                 swaps.append(swap)
                 _put(swap.x, swap.key, swap.copy)
-        kept += [k for k in (_keep(n, originals[n], plan) for n in numbers) if k is not None]
+        kept += filter(None, (_keep(n, originals[n], plan) for n in numbers))
         yield
     finally:
         stored = undo_stored(snapshots, frame, functions)

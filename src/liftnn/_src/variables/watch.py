@@ -171,9 +171,14 @@ def start_watch(
     watch.watcher = weakref.ref(watcher)  # before another thread can meet the watch
     with _watch_lock:
         for x in objects:
-            set_watches(x, (*[w for w in x._watches if w.valid and w.watcher() is not None], watch))
+            _add_watch(x, watch)
     watch.valid = changes.count == since
     return watch
+
+
+def _add_watch(x: Any, watch: Watch) -> None:
+    """Put a watch on an object, and remove those that have ended."""
+    set_watches(x, (*[w for w in x._watches if w.valid and w.watcher() is not None], watch))
 
 
 def set_watches(x: Any, watches: tuple[Watch, ...]) -> None:
