@@ -56,6 +56,10 @@ STEPS = {
     "in a loop": (add_one, {}),
     "with an array": (set_arrays, {}),
     "replaced": (replace_all, {}),
+    "written out, donated": (add_one_to_few, {"donate_argnums": 0}),
+    "in a loop, donated": (add_one, {"donate_argnums": 0}),
+    "with an array, donated": (set_arrays, {"donate_argnums": 0}),
+    "replaced, donated": (replace_all, {"donate_argnums": 0}),
 }
 
 

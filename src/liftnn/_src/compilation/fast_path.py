@@ -176,14 +176,20 @@ class FastPath:
         """
         values = [storage.value for storage in self.writer.storages]
         units = units + [reader.read() for reader in self.readers]
+        writer, done = self.writer, []
         try:
-            with publish(self.offer):
-                returned = self.writer.program.run_units(values, units)
-        except Exception as error:
-            if is_rejection(error):
-                return MISS
+            try:
+                with publish(self.offer):
+                    returned = writer.program.run_units(values, units, done)
+            except Exception as error:
+                if not done and is_rejection(error):
+                    return MISS
+                raise
+            return writer.commit(returned)
+        except BaseException:
+            if done and writer.program.donates:
+                writer.commit(done[0])
             raise
-        return self.writer.commit(returned)
 
     def has_only_at(self, variable: Any, holder: Any, name: str) -> bool:
         """Return whether a Variable occurs only once in the call: as an attribute of a module."""

@@ -50,8 +50,13 @@ def generate(path: Remembered) -> types.FunctionType | None:
     source.lines = ["try:", *(f"  {line}" for line in source.lines), "except Exception: return MISS"]
     if len(path.rounds) > 1:
         source.add(f"if written: {source.name(path.report)}()")
+    checks = source.lines
+    source.lines = []
     _call(source, units)
     _write_back(source, number, write_back)
+    if path.writer.program.donates:
+        source.lines = _protect_donated(source, source.lines)
+    source.lines = checks + source.lines
     return build("args, kwargs", source.lines, source.constants)
 
 
@@ -94,19 +99,39 @@ def _call(source: Source[Remembered], units: list[str]) -> None:
         arguments = f"*{source.name(program.inputs)}.sort({every}, {trees})"
     arguments = ", ".join([arguments, *map(source.name, path.placement)])
     run, jitted = source.name(program), source.name(program.jitted)
-    source.add("try:")
-    if program.donates:
+    if not program.donates:
         source.add(
-            f"  if shared and not are_distinct(({every}, {trees})): returned = {run}.run_units({every}, {trees})",
-            f"  else: returned = {jitted}({arguments})",
+            f"try: returned = {jitted}({arguments})",
+            "except Exception as error:",
+            "  if is_rejection(error): return MISS",
+            f"  returned = {run}.recover(error, [*{every}, *leaves({trees})])",
         )
-    else:
-        source.add(f"  returned = {jitted}({arguments})")
+        return
     source.add(
+        "try:",
+        f"  if shared and not are_distinct(({every}, {trees})): {run}.run_units({every}, {trees}, done)",
+        f"  else: done.extend(starmap({jitted}, (({arguments},),)))",
         "except Exception as error:",
+        "  if done: raise",
         "  if is_rejection(error): return MISS",
-        f"  returned = {run}.recover(error, [*{every}, *leaves({trees})])",
+        f"  done.append({run}.recover(error, [*{every}, *leaves({trees})]))",
+        "returned = done[0]",
     )
+
+
+def _protect_donated(source: Source[Remembered], lines: list[str]) -> list[str]:
+    """Let a donating call write back its result even if a signal handler raises: the old values are gone.
+
+    The compiled program is called from `list.extend`, so its result is in `done` before Python runs the handler.
+    """
+    return [
+        "done = []",
+        "try:",
+        *[f"  {line}" for line in lines],
+        "except BaseException:",
+        f"  if done: {source.name(source.path.writer)}.commit(done[0])",
+        "  raise",
+    ]
 
 
 def _write_back(source: Source[Remembered], number: int, write_back: WriteBack) -> None:

@@ -242,15 +242,27 @@ class Jitted(Bindable[P, R]):
     def _first_call_with_modules(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call with modules, and add a fast path."""
         since = changes.count
-        call, returned = self._run(
-            args[len(self._leading) :], kwargs, lambda call: call.bound.run_placed(call)
-        )
-        path = None
-        if len(args) >= self._n_positional + len(self._leading):  # all are where the caller has put them
-            path = self._fast_paths.add(call, args, kwargs, since, self._lifted._stored, self._traces.begin)
-        if path is None:
-            return self._lifted._commit(call, call.bound.result(returned))
-        out = path.writer.commit(returned)
+        calls: list[Call] = []
+        done: list[Any] = []
+
+        def run(call: Call) -> Any:
+            calls[:], done[:] = [call], []
+            return call.bound.run_placed(call, done)
+
+        try:
+            call, returned = self._run(args[len(self._leading) :], kwargs, run)
+            path = None
+            if len(args) >= self._n_positional + len(self._leading):  # all are where the caller has put them
+                path = self._fast_paths.add(
+                    call, args, kwargs, since, self._lifted._stored, self._traces.begin
+                )
+            if path is None:
+                return self._lifted._commit(call, call.bound.result(returned))
+            out = path.writer.commit(returned)
+        except BaseException:
+            if done and calls[0].bound.donates:  # the old values are gone
+                self._lifted._commit(calls[0], calls[0].bound.result(done[0]))
+            raise
         path.generate_later()
         return out
 

@@ -189,12 +189,16 @@ class Program:
             if jitted is not None:
                 jitted.clear_cache()
 
-    def run(self, leaves: Sequence[Any]) -> Any:
-        """Run the program on dynamic leaves, as called from plain Python."""
-        return self._run(lambda: self.pack(leaves), lambda: leaves)
+    def run_placed(self, call: Call, done: list[Any]) -> Any:
+        """Run the program on a call; afterwards what the call had to place is there, also if it is only read.
 
-    def run_placed(self, call: Call) -> Any:
-        """Run the program on a call; afterwards what the call had to place is there, also if it is only read."""
+        Args:
+          call: The call.
+          done: As for `run_units`.
+
+        Returns:
+          The returned value.
+        """
         if self.grouped:
             leaves = place(call.leaves, self._shardings)
         elif self.is_placed:
@@ -202,26 +206,42 @@ class Program:
         else:
             n = self.inputs.n_values
             leaves = [*place_beside(call.leaves[:n]), *call.leaves[n:]]
-        returned = self.run(leaves)
+        returned = self._run(lambda: self.pack(leaves), lambda: leaves, done)
         for number, old, new in zip(self.plan.variables, call.leaves, leaves, strict=False):
             if new is not old:
                 set_value_past_hooks(call.objects[number], new)
         call.leaves[:] = leaves
         return returned
 
-    def run_units(self, values: Sequence[Any], units: Sequence[Any]) -> Any:
-        """Run the program on values and units (trees of arrays as the user passed them)."""
+    def run_units(self, values: Sequence[Any], units: Sequence[Any], done: list[Any]) -> Any:
+        """Run the program on values and units (trees of arrays as the user passed them).
+
+        Args:
+          values: The values.
+          units: The units.
+          done: An empty list, to which the returned value is added. If a signal handler raises after the program has
+            run, the list holds it: the caller must write it back if the program donates, since the old values are gone.
+
+        Returns:
+          The returned value.
+        """
         return self._run(
             lambda: [*self._unshare(self.inputs.sort(values, units)), *self.placement(values)],
             lambda: [*values, *jax.tree.leaves(units)],
+            done,
         )
 
-    def _run(self, pack: Callable[[], Sequence[Any]], leaves: Callable[[], Sequence[Any]]) -> Any:
+    def _run(
+        self, pack: Callable[[], Sequence[Any]], leaves: Callable[[], Sequence[Any]], done: list[Any]
+    ) -> Any:
         try:
             arguments = pack()
-            return self.jitted(*arguments)
+            done.extend(itertools.starmap(self.jitted, (arguments,)))  # no Python code runs in between
         except Exception as error:
-            return self.recover(error, leaves())
+            if done:
+                raise
+            done.append(self.recover(error, leaves()))
+        return done[0]
 
     def recover(self, error: Exception, leaves: Sequence[Any]) -> Any:
         """Handle an error of the compiled function: repeat the call if one buffer was donated twice, or raise.

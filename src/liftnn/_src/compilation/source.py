@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import itertools
 import os
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -159,6 +160,7 @@ _GLOBALS = {
     "are_distinct": are_distinct,
     "getrefcount": getrefcount,
     "leaves": jax.tree.leaves,
+    "starmap": itertools.starmap,
     "write": write,
 }
 """The globals of every generated function."""
