@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import gc
 import queue
 import time
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -331,3 +333,18 @@ def test_thousands_of_layers_take_linear_time(n):
         return best
 
     assert seconds(4 * n) < 12 * seconds(n)
+
+
+@pytest.mark.parametrize("show", [repr, str, lambda model: liftnn.tabulate(model, jnp.ones((1, 2)))])
+def test_a_model_that_was_shown_is_freed_as_soon_as_it_is_deleted(show):
+    model = liftnn.Sequential(liftnn.Linear(2, 2, rngs=liftnn.Rngs(0)))
+    died = weakref.ref(model.layers[0])
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        show(model)
+        del model
+        assert died() is None
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -7,6 +7,7 @@ running a transform's bookkeeping, so it may look at objects of other traces; an
 from __future__ import annotations
 
 import types
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,16 +66,16 @@ class OutlineEntry:
       key: The attribute, position or dict key under which the holder has it.
       value: The value.
       kind: Its kind of node, or `ARRAY_NODE` or `STATIC`.
-      above: The entry of the holder; None at the root.
+      above: The entry of the holder; None at the root. It is referred to weakly.
     """
 
-    __slots__ = ("above", "below", "first", "key", "kind", "state", "value")
+    __slots__ = ("__weakref__", "_above", "below", "first", "key", "kind", "state", "value")
 
     def __init__(self, key: Any, value: Any, kind: NodeKind, above: OutlineEntry | None):
         self.key = key
         self.value = value
         self.kind = kind
-        self.above = above
+        self._above = None if above is None else weakref.ref(above)  # a cycle would keep the arrays alive
         self.below: list[OutlineEntry] = []
         self.first: OutlineEntry | None = None
         """The first entry of the same object; None if this is the first."""
@@ -82,13 +83,18 @@ class OutlineEntry:
         """Whether it is, or holds, a module, a Variable or an array."""
 
     @property
+    def above(self) -> OutlineEntry | None:
+        """The entry of the holder, while the outline exists; None at the root."""
+        return None if self._above is None else self._above()
+
+    @property
     def path(self) -> Path:
         """The path from the root."""
         keys: list[Any] = []
         entry = self
-        while entry.above is not None:
+        while (above := entry.above) is not None:
             keys.append(entry.key)
-            entry = entry.above
+            entry = above
         return tuple(keys[::-1])
 
     def is_inside(self, other: OutlineEntry) -> bool:
@@ -151,8 +157,8 @@ def shallow(x: Any) -> OutlineEntry:
 def _spread_state(order: list[OutlineEntry]) -> None:
     """Mark the entries that hold something with state, directly or through others; also those of shared objects."""
     for entry in reversed(order):
-        if entry.state and entry.above is not None:
-            entry.above.state = True
+        if entry.state and (above := entry.above) is not None:
+            above.state = True
     todo = [entry for entry in order if entry.first is not None and entry.first.state]
     while todo:
         entry: OutlineEntry | None = todo.pop()
