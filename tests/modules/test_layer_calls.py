@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import dis
 import functools
 import inspect
 import itertools
@@ -302,3 +303,14 @@ def test_a_decorated_call_of_another_class_works():
 
     assert Plain(X)(X, scale=3.0).tolist() == (3 * X * X).tolist()
     assert liftnn.remat(Plain.__call__)(Plain(X), X).tolist() == (2 * X * X).tolist()
+
+
+def test_the_method_in_the_class_has_the_globals_of_its_module():
+    # IPython's autoreload stores new code in the function that it finds in the class; the globals cannot be set.
+    class Net(liftnn.Module):
+        def __call__(self, x):
+            return jnp.add(x, 1)
+
+    function = vars(Net)["__call__"]
+    assert function.__globals__ is globals()
+    assert not [x for x in dis.get_instructions(function) if x.opname == "LOAD_GLOBAL"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -43,52 +44,65 @@ def wrap_call(function: F, *, in_traces_only: bool = True) -> F:
       The wrapped method, with the same name and signature.
     """
     frames.prepare()
+    wrapper = _wrap(
+        function, in_traces_only, frames.is_plain, frames.note_call, frames.RetryNeeded, _running_layers, _Layer,
+        jax.named_scope, explain_arguments, explain_abstract, _explained, note_layer, hide_frames, sys._getframe, type,
+        hasattr, isinstance, Exception,
+    )  # fmt: skip
+    names = getattr(function, "__globals__", wrapper.__globals__)
+    in_users_module = types.FunctionType(wrapper.__code__, names, closure=wrapper.__closure__)
+    return mark_boundary(functools.wraps(function)(in_users_module))  # pyright: ignore[reportReturnType]
 
-    @functools.wraps(function)
+
+_explained = errors.ArgumentTypeError, errors.TraceContextError
+"""The errors that already explain what a layer has raised."""
+
+
+def _wrap(
+    function: Callable[..., Any], in_traces_only: bool, is_plain: Any, note_call: Any, retry: Any, running: Any,
+    new_layer: Any, named_scope: Any, explain_call: Any, explain_class: Any, explained: Any, note: Any, hide: Any,
+    frame_at: Any, type: Any, hasattr: Any, isinstance: Any, exception: Any,
+) -> types.FunctionType:  # fmt: skip
+    """Return the wrapper of a method. It uses no globals and builtins, so it can have the globals of the user's module.
+
+    IPython's autoreload stores new code in the function that it finds in the class, which is the wrapper.
+    """
+
     def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807  # the name in tracebacks
         try:
-            if (in_traces_only and frames.is_plain()) or not hasattr(
+            if (in_traces_only and is_plain()) or not hasattr(
                 type(self), "__graph_node__"
             ):  # another class borrows the method
                 return function(self, *args, **kwargs)
-            frames.note_call(self)
-            layers = _running_layers.layers
+            note_call(self)
+            layers = running.layers
             if not layers:
                 name = type(self).__name__
             elif layers[-1].module is self:  # `super().__call__`
                 return function(self, *args, **kwargs)
             else:
                 name = layers[-1].name_of(self)
-            layers.append(_Layer(self))
+            layers.append(new_layer(self))
             try:
-                with jax.named_scope(name):
+                with named_scope(name):
                     return function(self, *args, **kwargs)
             finally:
                 layers.pop()
-        except Exception as error:
-            if isinstance(error, frames.RetryNeeded):
+        except exception as error:
+            if isinstance(error, retry):
                 raise
             try:
-                explain_arguments(error, function)
-                explain_abstract(error, self)
-            except (errors.ArgumentTypeError, errors.TraceContextError) as explained:
-                note_layer(explained, self, sys._getframe(1))
-                hide_frames(explained)
+                explain_call(error, function)
+                explain_class(error, self)
+            except explained as better:
+                note(better, self, frame_at(1))
+                hide(better)
                 raise
-            note_layer(error, self, sys._getframe(1))
-            hide_frames(error)
+            note(error, self, frame_at(1))
+            hide(error)
             raise
 
-    return mark_boundary(__call__)  # pyright: ignore[reportReturnType]  # the same signature
-
-
-def _call_for(module: Any, function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function for a layer."""
-    return function(*args)
-
-
-call_in_scope = wrap_call(_call_for, in_traces_only=False)
-"""Called with a layer, a function and its arguments: the call of a transform that decorates `__call__` of the layer."""
+    return __call__
 
 
 class _RunningLayers(threading.local):
@@ -140,3 +154,12 @@ def _modules_of(holder: Any) -> Iterator[tuple[Any, ...]]:
             yield from ((y, name, key) for key, y in entries if hasattr(type(y), "__graph_node__"))
         elif hasattr(cls, "__graph_node__"):
             yield x, name
+
+
+def _call_for(module: Any, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function for a layer."""
+    return function(*args)
+
+
+call_in_scope = wrap_call(_call_for, in_traces_only=False)
+"""Called with a layer, a function and its arguments: the call of a transform that decorates `__call__` of the layer."""
