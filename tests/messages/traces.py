@@ -186,6 +186,17 @@ def gradients_of_the_owner_of_a_method():
 
 @message(
     errors.ArgumentTypeError,
+    "The transformation of optax needs value, grad and value_fn in addition to the gradients.",
+    "Write `optimizer.update(model, grads, value=loss, grad=grads, value_fn=value_fn)`; value_fn maps a State of "
+    "parameters to the loss.",
+)
+def update_without_the_arguments_of_a_line_search():
+    model = Affine()
+    liftnn.Optimizer(model, optax.lbfgs()).update(model, liftnn.state(model))
+
+
+@message(
+    errors.ArgumentTypeError,
     "Optimizer.update got the gradients first.",
     "Write optimizer.update(model, grads).",
 )

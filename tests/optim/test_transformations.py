@@ -81,6 +81,38 @@ def test_extra_arguments_are_for_those_that_take_them():
     assert model.w.value.tolist() == [0, 0]
 
 
+@pytest.mark.parametrize(
+    "tx, needed, step",
+    [
+        (
+            optax.lbfgs(),
+            "value, grad and value_fn",
+            "value=loss, grad=grads, value_fn=value_fn)`; value_fn maps a State of parameters to the loss.",
+        ),
+        (
+            optax.chain(optax.sgd(0.5), optax.contrib.reduce_on_plateau()),
+            "value",
+            "value=loss)`.",
+        ),
+        (
+            optax.GradientTransformationExtraArgs(init, lambda: None),
+            None,
+            "<lambda>() takes 0 positional arguments but 3 were given",
+        ),
+    ],
+    ids=["lbfgs", "plateau", "another error"],
+)
+def test_an_extra_argument_that_is_missing_is_named(tx, needed, step):
+    model = make_model()
+    optimizer = liftnn.Optimizer(model, tx)
+    text = f"The transformation of optax needs {needed} in addition to the gradients.\n"
+    text = f"{text}Write `optimizer.update(model, grads, {step}" if needed else step
+    for update in (optimizer.update, liftnn.jit(optimizer.update)):
+        with raises(errors.ArgumentTypeError if needed else TypeError, text):
+            update(model, gradients(model))
+    assert (model.w.value.tolist(), int(optimizer.step)) == ([1, 2], 0)
+
+
 @pytest.mark.thorough
 def test_an_extra_argument_may_be_a_variable():
     tx = optax.chain(optax.sgd(0.5), optax.contrib.reduce_on_plateau(patience=1, cooldown=0))

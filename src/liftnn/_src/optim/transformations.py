@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+import re
 import sys
 import types
 from collections.abc import Iterable
@@ -117,10 +118,44 @@ def call_update(tx: Any, grads: Any, state: Any, params: Any, extra: dict[str, A
 
     Returns:
       The updates and the new state.
+
+    Raises:
+      ArgumentTypeError: If the transformation needs an extra argument that is missing.
     """
     if not isinstance(tx, optax.MultiSteps):  # which passes them on
         tx = optax.with_extra_args_support(tx)
-    return tx.update(grads, state, params, **extra)
+    try:
+        return tx.update(grads, state, params, **extra)
+    except TypeError as error:
+        missing = _missing_arguments(error, extra)
+        if not missing:
+            raise
+        raise _missing_error(missing) from error
+
+
+_LACKS = re.compile(r"update\w*\(\) missing \d+ required keyword-only arguments?: (.+)")
+"""What Python says if an `update` is called without an argument that it needs."""
+
+_MEANINGS = {"value": "loss", "grad": "grads"}
+"""The names in a training step of what optax's line searches and schedules need."""
+
+
+def _missing_arguments(error: TypeError, extra: dict[str, Any]) -> list[str]:
+    """Return the names of the extra arguments that an `update` lacks; empty if the error says something else."""
+    found = _LACKS.search(str(error))
+    names: list[str] = re.findall(r"'(\w+)'", found[1]) if found else []
+    return [] if any(name in extra for name in names) else names
+
+
+def _missing_error(names: list[str]) -> errors.ArgumentTypeError:
+    """Return the error for extra arguments that are missing."""
+    listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    passed = ", ".join(f"{name}={_MEANINGS.get(name, name)}" for name in names)
+    what_it_is = "; value_fn maps a State of parameters to the loss" if "value_fn" in names else ""
+    return errors.ArgumentTypeError(
+        f"The transformation of optax needs {listed} in addition to the gradients.",
+        f"Write `optimizer.update(model, grads, {passed})`{what_it_is}.",
+    )
 
 
 def sees_leaves_only(tx: Any) -> bool:
