@@ -186,6 +186,16 @@ def gradients_of_the_owner_of_a_method():
 
 @message(
     errors.ArgumentTypeError,
+    "The rate of a Dropout must be a number, but it is an array that is being traced, which has no value yet.",
+    "Set it to a Python number, such as 0.1: another number is another trace. For a rate that varies without a new "
+    "trace, draw the mask with `jax.random.bernoulli`.",
+)
+def dropout_with_a_traced_rate():
+    liftnn.jit(lambda rate: liftnn.Dropout(rate))(0.1)
+
+
+@message(
+    errors.ArgumentTypeError,
     "The transformation of optax needs value, grad and value_fn in addition to the gradients.",
     "Write `optimizer.update(model, grads, value=loss, grad=grads, value_fn=value_fn)`; value_fn maps a State of "
     "parameters to the loss.",

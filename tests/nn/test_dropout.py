@@ -5,9 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from tests.raising import raises
 
 import liftnn
 from liftnn import errors
+
+TRACED_RATE = (
+    "The rate of a Dropout must be a number, but it is an array that is being traced, which has no value yet.\n"
+    "Set it to a Python number, such as 0.1: another number is another trace. For a rate that varies without a new "
+    "trace, draw the mask with `jax.random.bernoulli`."
+)
 
 
 @pytest.mark.sample(2)
@@ -49,6 +56,36 @@ def test_a_source_of_keys_can_be_given_to_the_call(kind, rand, close):
 
     ours, theirs = liftnn.Dropout(0.5, rngs=liftnn.Rngs(9)), nnx.Dropout(0.5, rngs=nnx.Rngs(9))
     close(ours(rand(64), rngs=source(liftnn)), theirs(rand(64), rngs=source(nnx)))
+
+
+@pytest.mark.parametrize("make", [jnp.float32, liftnn.Variable], ids=["array", "Variable"])
+def test_a_rate_that_is_set_to_an_array_acts_as_the_number_outside_of_traces_only(make, rand, close):
+    layer, x = liftnn.Dropout(0.5, rngs=liftnn.Rngs(0)), rand(64)
+    layer.rate = make(0.25)
+    close(layer(x), liftnn.Dropout(0.25, rngs=liftnn.Rngs(0))(x))
+    with raises(errors.ArgumentTypeError, TRACED_RATE):
+        liftnn.jit(layer)(x)
+
+
+def test_a_rate_that_is_traced_is_an_error_in_the_constructor():
+    with raises(errors.ArgumentTypeError, TRACED_RATE):
+        liftnn.vmap(lambda rate: liftnn.Dropout(rate, rngs=liftnn.Rngs(0))(1.0))(jnp.array([0.1, 0.5]))
+
+
+def test_a_rate_that_is_traced_is_an_error_in_attention(rand):
+    layer, x = liftnn.MultiHeadAttention(2, 4, dropout_rate=0.5, rngs=liftnn.Rngs(0)), rand(1, 3, 4)
+    layer.dropout_rate = jnp.float32(0.25)
+    text = TRACED_RATE.replace("rate of a Dropout", "dropout_rate of a MultiHeadAttention")
+    with raises(errors.ArgumentTypeError, text):
+        liftnn.jit(layer)(x)
+
+    def attend(rate):
+        return liftnn.dot_product_attention(*[x[None]] * 3, dropout_rate=rate, dropout_rng=jax.random.key(0))
+
+    with raises(
+        errors.ArgumentTypeError, TRACED_RATE.replace("rate of a Dropout", "dropout_rate of attention")
+    ):
+        liftnn.jit(attend)(0.25)
 
 
 @pytest.mark.parametrize("rate", [np.float64(0.5), np.float32(0.5), jnp.float32(0.5)])

@@ -375,10 +375,10 @@ class MultiHeadAttention(Module):
     ) -> dict[str, Any]:
         """Return the arguments of the attention function that enable or disable dropout."""
         subject = "The dropout of MultiHeadAttention"
-        if self.dropout_rate == 0.0 or is_deterministic(subject, self.deterministic, deterministic):
-            return {"deterministic": True, "dropout_rng": None}
-        rngs = self.rngs if rngs is None else rngs
-        return {"deterministic": False, "dropout_rng": draw_key(subject, rngs, "dropout")}
+        rate = as_rate("The dropout_rate of a MultiHeadAttention", self.dropout_rate)  # it may have been set
+        off = rate == 0.0 or is_deterministic(subject, self.deterministic, deterministic)
+        key = None if off else draw_key(subject, self.rngs if rngs is None else rngs, "dropout")
+        return {"deterministic": off, "dropout_rng": key}
 
 
 def _stacked_axes(project: Any) -> tuple[int, ...]:

@@ -91,6 +91,7 @@ def dot_product_attention(
     _check_values(query.shape, key.shape, value.shape)
     _check_weight_shape("bias", bias, query.shape, key.shape)
     check_mask(mask, query.shape, key.shape)
+    dropout_rate = as_rate("The dropout_rate of attention", dropout_rate)
     if dropout_rate == 0.0 and module is None and key.shape == value.shape:
         return _fused_attention(query, key, value, bias, mask, is_causal)
     weights = dot_product_attention_weights(

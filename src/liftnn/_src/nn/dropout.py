@@ -17,7 +17,8 @@ from liftnn._src.nn.arguments import Axes, as_input, normalize_axes
 from liftnn._src.nn.explicit_axes import entries_of, mesh_of, replicate_on_mesh_of, reshard_like
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
-from liftnn._src.trees import is_argument_array
+from liftnn._src.trees import is_argument_array, is_tracer
+from liftnn._src.variables.operators import unwrap_raw
 
 
 class Dropout(Module):
@@ -35,6 +36,7 @@ class Dropout(Module):
 
     Raises:
       ArgumentError: If `rate` is not between 0 and 1, or if `rngs` is neither an `Rngs` nor a stream.
+      ArgumentTypeError: If `rate` is an array without a value, in a trace.
 
     Example:
       >>> import jax.numpy as jnp
@@ -91,13 +93,17 @@ class Dropout(Module):
         Raises:
           ArgumentError: If `deterministic` is None in both the layer and the call, if dropout is enabled and neither
             has `rngs`, or if the inputs do not have the axes `broadcast_dims`.
+          ArgumentTypeError: If the rate was set to an array, and the call is traced.
         """
         off = is_deterministic("Dropout", self.deterministic, deterministic)
-        if off or self.rate == 0.0:
+        if off:
             return inputs
-        if self.rate == 1.0:  # dividing by 1 - rate would make the gradient NaN
+        rate = as_rate("The rate of a Dropout", self.rate)  # it may have been set
+        if rate == 0.0:
+            return inputs
+        if rate == 1.0:  # dividing by 1 - rate would make the gradient NaN
             return jnp.zeros_like(inputs)
-        kept = float(1.0 - self.rate)  # a numpy number would give the result another dtype
+        kept = 1.0 - rate
         scaled = as_input("Dropout", inputs) / kept
         sharding = jax.typeof(scaled).sharding
         shape, entries = list(scaled.shape), list(sharding.spec)
@@ -120,8 +126,16 @@ def as_rate(rate_of: str, rate: Any) -> float:
 
     Raises:
       ArgumentError: If `rate` is not a number between 0 and 1.
+      ArgumentTypeError: If `rate` is an array without a value.
     """
-    number = float(rate) if is_argument_array(rate) else math.nan
+    value = unwrap_raw(rate)
+    if is_tracer(value):
+        raise errors.ArgumentTypeError(
+            f"{rate_of} must be a number, but it is an array that is being traced, which has no value yet.",
+            "Set it to a Python number, such as 0.1: another number is another trace. For a rate that varies without a "
+            "new trace, draw the mask with `jax.random.bernoulli`.",
+        )
+    number = float(value) if is_argument_array(value) else math.nan
     if not 0.0 <= number <= 1.0:
         raise errors.ArgumentError(
             f"{rate_of} must be a probability from 0 to 1, but it is {rate!r}.",
