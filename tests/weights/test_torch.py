@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from safetensors.numpy import save_file
 
 import liftnn
 from liftnn import CheckpointError, Rule
@@ -180,6 +181,69 @@ def test_a_shared_variable_does_not_take_two_different_tensors():
     ):
         liftnn.from_torch(module, {"embed.weight": x, "head.weight": x + 1})
     assert_same_values(values(module), before)
+
+
+class Untied(liftnn.Module):
+    """Two layers and an array, whose tensors PyTorch may share."""
+
+    def __init__(self):
+        self.embed = liftnn.Embed(5, 3, rngs=liftnn.Rngs(0))
+        self.head = liftnn.Linear(3, 5, use_bias=False, rngs=liftnn.Rngs(1))
+        self.table = jnp.zeros((5, 3))
+
+
+SHARED = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+DROPPED = {"format": "pt", "head.weight": "embed.weight", "table": "embed.weight"}
+
+
+def test_the_names_that_save_model_of_safetensors_dropped_are_found(tmp_path):
+    save_file({"embed.weight": SHARED}, tmp_path / "a.safetensors", metadata=DROPPED)
+    module = Untied()
+    assert not liftnn.from_torch(module, tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(module.embed.embedding.value, SHARED)
+    np.testing.assert_array_equal(module.head.kernel.value, SHARED.T)
+    np.testing.assert_array_equal(module.table, SHARED)
+
+
+def test_a_module_without_the_stored_name_uses_a_dropped_one(tmp_path):
+    save_file({"embed.weight": SHARED}, tmp_path / "a.safetensors", metadata=DROPPED)
+    module = Untied()
+    del module.embed
+    assert not liftnn.from_torch(module, tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(module.head.kernel.value, SHARED.T)
+
+
+def test_a_module_need_not_have_the_dropped_names(tmp_path):
+    save_file({"embed.weight": SHARED}, tmp_path / "a.safetensors", metadata=DROPPED)
+    module = Untied()
+    del module.head, module.table
+    assert not liftnn.from_torch(module, tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(module.embed.embedding.value, SHARED)
+    module = Tied()
+    assert not liftnn.from_torch(module, tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(module.embed.embedding.value, SHARED)
+
+
+def test_load_weights_finds_dropped_names_with_rules_too(tmp_path):
+    save_file({"x": SHARED}, tmp_path / "a.safetensors", metadata={"y": "x", "note": "z"})
+    module = Holder(a=liftnn.Param(jnp.zeros((5, 3))), y=liftnn.Param(jnp.zeros((5, 3))))
+    assert not liftnn.load_weights(tmp_path / "a.safetensors", module, [("^a$", "x")])
+    for x in (module.a, module.y):
+        np.testing.assert_array_equal(x.value, SHARED)
+
+
+def test_metadata_that_is_no_name_of_a_stored_tensor_is_no_name(tmp_path):
+    save_file({"embed.weight": SHARED}, tmp_path / "a.safetensors", metadata={"head.weight": "embed"})
+    module = Untied()
+    with pytest.raises(CheckpointError, match=r"missing:\n  head\.kernel: .*, from 'head\.weight'\n"):
+        liftnn.from_torch(module, tmp_path / "a.safetensors")
+
+
+def test_metadata_of_a_user_is_no_name_in_a_file_of_save_weights(tmp_path):
+    file = tmp_path / "a.safetensors"
+    liftnn.save_weights(file, Holder(x=liftnn.Param(jnp.ones(2))), metadata={"y": "x"})
+    with pytest.raises(CheckpointError, match=r"missing:\n  y: "):
+        liftnn.load_weights(file, Holder(x=liftnn.Param(jnp.ones(2)), y=liftnn.Param(jnp.ones(2))))
 
 
 def test_a_shared_variable_is_written_under_each_name_once():

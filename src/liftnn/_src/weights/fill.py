@@ -38,7 +38,7 @@ class TensorSource(Protocol):
     metadata: Mapping[str, str]
     """Texts by name."""
     ties: Mapping[str, str]
-    """For each further name of a tensor the name under which it is stored."""
+    """For each further name of a tensor the name under which it is stored; `names` need not list it."""
 
     def names(self) -> Collection[str]:
         """Return the names of the tensors."""
@@ -138,7 +138,8 @@ def compare(source: TensorSource, targets: Sequence[Target], skipped: Iterable[s
     def stored_name(name: str) -> str:
         return source.ties.get(name, name)
 
-    names, used = set(source.names()), set(skipped)
+    listed, used = set(source.names()), set(skipped)
+    names = listed | source.ties.keys()
     missing: list[str] = []
     mismatched: list[str] = []
     chosen: list[tuple[Entry, Origin | StackedOrigin]] = []
@@ -146,7 +147,7 @@ def compare(source: TensorSource, targets: Sequence[Target], skipped: Iterable[s
         if not origins[0].names:
             continue
         present = [o.renamed(stored_name) for o in origins if names.issuperset(o.names)]
-        used.update(name for origin in origins for name in origin.names)
+        used.update(n if n in listed else stored_name(n) for origin in origins for n in origin.names)
         if not present:
             lacking = [repr(name) for name in origins[0].names if name not in names]
             missing.append(f"{entry.text}: {entry.spec}, from {', '.join(lacking)}")

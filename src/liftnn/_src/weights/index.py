@@ -14,6 +14,7 @@ from typing import Any
 
 from liftnn import errors
 from liftnn._src.weights.entries import Spec
+from liftnn._src.weights.header import NOTES
 from liftnn._src.weights.tensor_file import TensorFile
 
 SUFFIX = ".index.json"
@@ -107,9 +108,8 @@ class Files:
             self.metadata: Mapping[str, str] = {
                 k: v for file in self._distinct[::-1] for k, v in file.metadata.items() if k != "liftnn"
             }
-            self.ties: Mapping[str, str] = {
-                k: v for file in self._distinct for k, v in file.notes.ties.items()
-            }
+            self._tied = {k: v for file in self._distinct for k, v in file.notes.ties.items()}
+            self.ties: Mapping[str, str] = {**self._dropped(), **self._tied}
             self._stack = stack.pop_all()
 
     def _open_shards(self, verb: str, path: str, stack: contextlib.ExitStack) -> dict[str, TensorFile]:
@@ -139,9 +139,14 @@ class Files:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def _dropped(self) -> dict[str, str]:
+        """Return the names of shared tensors that `safetensors.torch.save_model` left to the metadata."""
+        texts = [file.metadata for file in self._distinct if NOTES not in file.metadata]
+        return {k: v for x in texts for k, v in x.items() if v in self._files and k not in self._files}
+
     def names(self) -> Collection[str]:
-        """Return the names of the tensors, and of the tied ones that are stored once."""
-        return [*self._files, *(name for name in self.ties if name not in self._files)]
+        """Return the names of the tensors, and those of tied ones that are stored once, as `save_weights` does."""
+        return [*self._files, *(name for name in self._tied if name not in self._files)]
 
     def spec(self, name: str) -> Spec:
         """Return shape and dtype of a tensor."""

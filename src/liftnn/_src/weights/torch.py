@@ -73,7 +73,7 @@ def fill_weights(
     Returns:
       The report.
     """
-    parsed, names = Rules.of(rules), set(source.names())
+    parsed, names = Rules.of(rules), {*source.names(), *source.ties}
     found = [
         entry
         for entry in entries
