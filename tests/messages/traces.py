@@ -207,6 +207,17 @@ def update_without_the_arguments_of_a_line_search():
 
 @message(
     errors.ArgumentTypeError,
+    "An Optimizer cannot update integers, whose gradients have dtype float0:\n  w",
+    "Keep integers in Variables that `wrt` does not select, such as a `liftnn.Variable`.",
+)
+def update_of_integers():
+    model = Holder(w=liftnn.Param(jnp.arange(3)), x=liftnn.Param(jnp.ones(3)))
+    grads = liftnn.grad(lambda m: m.x.sum(), allow_int=True)(model)
+    liftnn.Optimizer(model, optax.sgd(0.1)).update(model, grads)
+
+
+@message(
+    errors.ArgumentTypeError,
     "Optimizer.update got the gradients first.",
     "Write optimizer.update(model, grads).",
 )

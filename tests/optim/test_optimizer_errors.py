@@ -225,6 +225,34 @@ def test_updates_of_another_shape_are_an_error_and_change_nothing():
     assert_same_params(model, make_dict())
 
 
+@pytest.mark.parametrize(
+    "tx", [optax.sgd(0.1), optax.adam(0.1), optax.set_to_zero()], ids=["sgd", "adam", "zero"]
+)
+def test_gradients_of_integers_are_an_error_by_path_and_change_nothing(tx):
+    model = Node(
+        a=liftnn.Param(jnp.arange(3)),
+        b=liftnn.Param({"x": jnp.ones(3), "i": jnp.arange(3)}),
+        c=liftnn.Param(jnp.ones(3)),
+    )
+    grads = liftnn.grad(lambda m: (m.b["x"] * m.c).sum(), allow_int=True)(model)
+    optimizer = liftnn.Optimizer(model, tx)
+    with raises(
+        errors.ArgumentTypeError,
+        "An Optimizer cannot update integers, whose gradients have dtype float0:\n  a\n  b\n"
+        "Keep integers in Variables that `wrt` does not select, such as a `liftnn.Variable`.",
+    ):
+        optimizer.update(model, grads)
+    assert int(optimizer.step) == 0
+    assert model.c.value.tolist() == [1, 1, 1]
+
+
+def test_integers_that_wrt_does_not_select_keep_their_values():
+    model = Node(a=liftnn.Variable(jnp.arange(3)), c=liftnn.Param(jnp.ones(3)))
+    grads = liftnn.grad(lambda m: m.c.sum(), wrt=liftnn.Variable, allow_int=True)(model)
+    liftnn.Optimizer(model, optax.sgd(1.0)).update(model, grads)
+    assert (model.a.value.tolist(), model.c.value.tolist()) == ([0, 1, 2], [0, 0, 0])
+
+
 @pytest.mark.thorough
 def test_moments_that_do_not_fit_the_model_any_more_are_an_error_by_path():
     model = make_model()

@@ -213,9 +213,13 @@ class Optimizer(Module):
         """Call the transformation; nothing is written."""
         params = packing.pack(leaves)
         before, structure = to_optax(self.opt_state, packing, leaves, self._alike)
-        updates, after = call_update(self.tx, packing.pack(gradients), before, params, extra)
-        _check_shapes("updates", packing.unpack(updates), leaves, _fits_update)
-        params = optax.apply_updates(params, updates)
+        try:
+            updates, after = call_update(self.tx, packing.pack(gradients), before, params, extra)
+            _check_shapes("updates", packing.unpack(updates), leaves, _fits_update)
+            params = optax.apply_updates(params, updates)
+        except TypeError as error:
+            _check_integers(gradients, error)
+            raise
         return _Step(updates, params, after, pair_values(self.opt_state, before, structure, after))
 
     def _convert(self, x: Any) -> Any:
@@ -324,6 +328,20 @@ def _fits_gradient(gradient: Any, x: Any) -> bool:
         return True
     found, expected = shapes(gradient), shapes(x)
     return [shape[1:] for shape in found if shape] == expected and same_structure(gradient, x)
+
+
+def _check_integers(gradients: Mapping[Path, Any], error: TypeError) -> None:
+    """Raise ArgumentTypeError in place of an error if there are gradients of integers, which optax does not support."""
+    found = [
+        format_path(path)
+        for path, x in gradients.items()
+        if any(getattr(leaf, "dtype", None) == jax.dtypes.float0 for leaf in jax.tree.leaves(unwrap_raw(x)))
+    ]
+    if found:
+        raise errors.ArgumentTypeError(
+            f"An Optimizer cannot update integers, whose gradients have dtype float0:\n{list_paths(found)}",
+            "Keep integers in Variables that `wrt` does not select, such as a `liftnn.Variable`.",
+        ) from error
 
 
 def _fits_update(update: Any, x: Any) -> bool:
