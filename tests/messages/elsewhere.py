@@ -38,6 +38,21 @@ def state_dict_that_does_not_fit():
 
 @message(
     errors.CheckpointError,
+    "The state_dict does not fit the module:",
+    "missing:",
+    "  kernel: float32[2,3], from 'weight'",
+    "  bias: float32[3], from 'bias'",
+    "unexpected:",
+    "  'module.weight': float32[3,2]",
+    "  'module.bias': float32[3]",
+    "The names of the tensors have 'module.' in front: add the rule ('^', 'module.') after all others.",
+)
+def state_dict_of_a_wrapped_module():
+    liftnn.from_torch(linear(), {f"module.{name}": x for name, x in tensors().items()})
+
+
+@message(
+    errors.CheckpointError,
     "The state_dict holds something at 'optimizer' that is not an array with values.",
     "Replace it by an array, or skip it with a rule (pattern, None).",
 )

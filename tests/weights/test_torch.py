@@ -183,6 +183,35 @@ def test_a_shared_variable_does_not_take_two_different_tensors():
     assert_same_values(values(module), before)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module."])
+def test_a_common_prefix_of_all_tensors_is_an_error_with_the_rule(prefix):
+    module, before = {"fc": linear(), "tied": Tied()}, linear()
+    found = tensors(prefix=f"{prefix}fc.") | {f"{prefix}tied.head.weight": np.ones((5, 3), np.float32)}
+    with pytest.raises(CheckpointError) as error:
+        liftnn.from_torch(module, found)
+    assert str(error.value).endswith(
+        f"\nThe names of the tensors have {prefix!r} in front: add the rule ('^', {prefix!r}) after all others."
+    )
+    assert_same_values(values(module["fc"]), values(before))
+    assert not liftnn.from_torch(module, found, [("^", prefix)])
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        tensors(prefix="module."),
+        tensors(prefix="module.fc.") | {"other.gc.weight": np.ones(2)},
+        {f"{x}.{y}": z for x in ("ema.fc", "ema.gc", "fc", "gc") for y, z in tensors().items()},
+        {},
+    ],
+    ids=["other names", "two prefixes", "also without prefix", "nothing"],
+)
+def test_tensors_without_a_common_prefix_have_the_usual_remedy(found):
+    with pytest.raises(CheckpointError) as error:
+        liftnn.from_torch({"fc": linear(), "gc": linear()}, found)
+    assert str(error.value).endswith(REMEDY)
+
+
 class Untied(liftnn.Module):
     """Two layers and an array, whose tensors PyTorch may share."""
 

@@ -98,7 +98,8 @@ def fill(
     """
     fit = compare(source, targets, skipped, options.cast)
     if fit.report and options.strict:
-        raise misfit(source.text, fit.report, options.remedy)
+        remedy = None if fit.chosen or fit.report.mismatched else _remedy_for_prefix(source, targets)
+        raise misfit(source.text, fit.report, remedy or options.remedy)
     for entry, _ in fit.chosen:
         if isinstance(entry.holder, Variable) and not frames.may_write(entry.holder._owner):
             raise write_error(entry.holder, "the value")
@@ -159,6 +160,20 @@ def compare(source: TensorSource, targets: Sequence[Target], skipped: Iterable[s
             mismatched.append(f"{entry.text}: {problem}")
     unexpected = [f"{n!r}: {source.spec(n)}" for n in source.names() if n not in used]
     return Fit(LoadReport(tuple(missing), tuple(unexpected), tuple(mismatched), source.metadata), chosen)
+
+
+def _remedy_for_prefix(source: TensorSource, targets: Sequence[Target]) -> str | None:
+    """Return the remedy if all names of tensors have the same text in front, such as 'module.'; None otherwise."""
+    names = {*source.names(), *source.ties}
+    wanted = [[o.names for o in origins] for _, origins in targets if origins[0].names]
+    heads = {option[0] for options in wanted[:1] for option in options}
+    prefixes = {name.removesuffix(head) for name in names for head in heads if name.endswith(head)}
+    for x in sorted(prefixes - {""}):
+        if all(any(names.issuperset(x + n for n in option) for option in options) for options in wanted):
+            return (
+                f"The names of the tensors have {x!r} in front: add the rule ('^', {x!r}) after all others."
+            )
+    return None
 
 
 def _find_problem(source: TensorSource, entry: Entry, origins: Origins, cast: bool) -> str | None:
