@@ -319,9 +319,13 @@ class Checkpoints:
           The steps in order.
         """
         with _lock:
-            for one in filter(lambda x: x._manager is not None, dict.fromkeys((self, *_unclosed))):
-                _ = _is_same_folder(one._folder, self._folder) and one.wait()
+            for one in filter(self._writes_beside, dict.fromkeys((self, *_unclosed))):
+                one.wait()
         return find_steps(self._folder)
+
+    def _writes_beside(self, other: Checkpoints) -> bool:
+        """Return whether another object may be writing to the same folder."""
+        return other._manager is not None and _is_same_folder(other._folder, self._folder)
 
     def best_step(self) -> int | None:
         """Return the step with the best value of the metric that `best` names.

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import jax
 
-from liftnn import errors
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.modules.abstract import explain_abstract
 from liftnn._src.modules.layer_notes import note_layer, originals_of
@@ -44,65 +43,68 @@ def wrap_call(function: F, *, in_traces_only: bool = True) -> F:
       The wrapped method, with the same name and signature.
     """
     frames.prepare()
-    wrapper = _wrap(
-        function, in_traces_only, frames.is_plain, frames.note_call, frames.RetryNeeded, _running_layers, _Layer,
-        jax.named_scope, explain_arguments, explain_abstract, _explained, note_layer, hide_frames, sys._getframe, type,
-        hasattr, isinstance, Exception,
-    )  # fmt: skip
-    names = getattr(function, "__globals__", wrapper.__globals__)
-    in_users_module = types.FunctionType(wrapper.__code__, names, closure=wrapper.__closure__)
-    return mark_boundary(functools.wraps(function)(in_users_module))  # pyright: ignore[reportReturnType]
-
-
-_explained = errors.ArgumentTypeError, errors.TraceContextError
-"""The errors that already explain what a layer has raised."""
-
-
-def _wrap(
-    function: Callable[..., Any], in_traces_only: bool, is_plain: Any, note_call: Any, retry: Any, running: Any,
-    new_layer: Any, named_scope: Any, explain_call: Any, explain_class: Any, explained: Any, note: Any, hide: Any,
-    frame_at: Any, type: Any, hasattr: Any, isinstance: Any, exception: Any,
-) -> types.FunctionType:  # fmt: skip
-    """Return the wrapper of a method. It uses no globals and builtins, so it can have the globals of the user's module.
-
-    IPython's autoreload stores new code in the function that it finds in the class, which is the wrapper.
-    """
+    # Names of its own for what it uses, since it has the globals of the user's file.
+    run, finish, exception = _run_layer, _finish, Exception
 
     def __call__(self: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807  # the name in tracebacks
         try:
-            if (in_traces_only and is_plain()) or not hasattr(
-                type(self), "__graph_node__"
-            ):  # another class borrows the method
-                return function(self, *args, **kwargs)
-            note_call(self)
-            layers = running.layers
-            if not layers:
-                name = type(self).__name__
-            elif layers[-1].module is self:  # `super().__call__`
-                return function(self, *args, **kwargs)
-            else:
-                name = layers[-1].name_of(self)
-            layers.append(new_layer(self))
-            try:
-                with named_scope(name):
-                    return function(self, *args, **kwargs)
-            finally:
-                layers.pop()
+            return run(function, in_traces_only, self, args, kwargs)
         except exception as error:
-            if isinstance(error, retry):
-                raise
-            try:
-                explain_call(error, function)
-                explain_class(error, self)
-            except explained as better:
-                note(better, self, frame_at(1))
-                hide(better)
-                raise
-            note(error, self, frame_at(1))
-            hide(error)
+            finish(error, self)
             raise
 
-    return __call__
+    # IPython's autoreload stores new code in the function that it finds in the class, which is this one.
+    names = getattr(function, "__globals__", __call__.__globals__)
+    wrapper = types.FunctionType(__call__.__code__, names, closure=__call__.__closure__)
+    return mark_boundary(functools.wraps(function)(wrapper))  # pyright: ignore[reportReturnType]
+
+
+def _run_layer(
+    function: Callable[..., Any],
+    in_traces_only: bool,
+    layer: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call the method of a layer, in a trace in the scope of the layer."""
+    try:
+        if (in_traces_only and frames.is_plain()) or not hasattr(type(layer), "__graph_node__"):
+            return function(layer, *args, **kwargs)  # no trace, or another class borrows the method
+        frames.note_call(layer)
+        layers = _running_layers.layers
+        if not layers:
+            name = type(layer).__name__
+        elif layers[-1].module is layer:  # `super().__call__`
+            return function(layer, *args, **kwargs)
+        else:
+            name = layers[-1].name_of(layer)
+        layers.append(_Layer(layer))
+        try:
+            with jax.named_scope(name):
+                return function(layer, *args, **kwargs)
+        finally:
+            layers.pop()
+    except Exception as error:
+        if not isinstance(error, frames.RetryNeeded):
+            explain_arguments(error, function)
+            explain_abstract(error, layer)
+        raise
+
+
+def _finish(error: Exception, layer: Any) -> None:
+    """Note the layer that has raised an error, and hide liftnn's frames in it; the wrapper raises it again."""
+    if not isinstance(error, frames.RetryNeeded):
+        note_layer(error, layer, sys._getframe(2))
+        hide_frames(error)
+
+
+def _call_for(module: Any, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function for a layer."""
+    return function(*args)
+
+
+call_in_scope = wrap_call(_call_for, in_traces_only=False)
+"""Called with a layer, a function and its arguments: the call of a transform that decorates `__call__` of the layer."""
 
 
 class _RunningLayers(threading.local):
@@ -154,12 +156,3 @@ def _modules_of(holder: Any) -> Iterator[tuple[Any, ...]]:
             yield from ((y, name, key) for key, y in entries if hasattr(type(y), "__graph_node__"))
         elif hasattr(cls, "__graph_node__"):
             yield x, name
-
-
-def _call_for(module: Any, function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function for a layer."""
-    return function(*args)
-
-
-call_in_scope = wrap_call(_call_for, in_traces_only=False)
-"""Called with a layer, a function and its arguments: the call of a transform that decorates `__call__` of the layer."""
