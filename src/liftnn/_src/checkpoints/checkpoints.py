@@ -159,9 +159,9 @@ def saved_steps(folder: Folder, /) -> list[int]:
     return Checkpoints(folder).steps()
 
 
-def _is_same_folder(one: pathlib.Path, other: pathlib.Path) -> bool:
-    """Return whether two paths lead to one folder, perhaps through symbolic links."""
-    return one == other or os.path.realpath(one) == os.path.realpath(other)
+def _may_save(x: Checkpoints, folder: pathlib.Path) -> bool:
+    """Return whether an object may be saving to a folder, perhaps under another path, through symbolic links."""
+    return x._manager is not None and os.path.realpath(x._folder) == os.path.realpath(folder)
 
 
 _unclosed: weakref.WeakSet[Checkpoints] = weakref.WeakSet()
@@ -319,13 +319,9 @@ class Checkpoints:
           The steps in order.
         """
         with _lock:
-            for one in filter(self._writes_beside, dict.fromkeys((self, *_unclosed))):
-                one.wait()
+            for x in filter(lambda x: _may_save(x, self._folder), dict.fromkeys((self, *_unclosed))):
+                x.wait()
         return find_steps(self._folder)
-
-    def _writes_beside(self, other: Checkpoints) -> bool:
-        """Return whether another object may be writing to the same folder."""
-        return other._manager is not None and _is_same_folder(other._folder, self._folder)
 
     def best_step(self) -> int | None:
         """Return the step with the best value of the metric that `best` names.
