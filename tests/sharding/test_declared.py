@@ -225,3 +225,36 @@ def test_a_declared_format_places_with_its_layout():
     v = liftnn.Param(jnp.ones((4, 8)), out_sharding=wanted)
     assert v.value.format == jax.device_put(jnp.ones((4, 8)), wanted).format
     assert liftnn.get_partition_spec(v).value == P("data", "model")
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize("n", [3, 4], ids=["layers that no axis divides", "as many layers as devices"])
+def test_what_a_layer_declares_holds_for_its_own_axes_in_a_stack(kind, n):
+    """The stack, its moments and its layers are sharded along the axes that the layer names; a list is the oracle."""
+    init = liftnn.with_partitioning(initializers.lecun_normal(), ("model", None))
+
+    def layer(rngs):
+        return liftnn.Linear(8, 8, kernel_init=init, rngs=rngs)
+
+    @liftnn.jit
+    def step(model, optimizer, x):
+        optimizer.update(model, liftnn.grad(lambda model: (model(x) ** 2).mean())(model))
+
+    x, tx = jnp.ones((2, 8)), optax.adam(0.1)
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(kind,) * 2)
+    expected = NamedSharding(mesh, P(None, "model", None))
+    with jax.set_mesh(mesh):
+        stack = liftnn.Stack(n, layer, rngs=liftnn.Rngs(0))
+        other, plain = liftnn.Stack.from_list(stack.to_list()), liftnn.Sequential(*stack.to_list())
+        optimizer, of_list = liftnn.Optimizer(stack, tx), liftnn.Optimizer(plain, tx)
+        kernel = stack.layers.kernel
+        for _ in range(2):
+            for all_ in (kernel, other.layers.kernel, optimizer.opt_state[0].mu["layers"]["kernel"]):
+                assert all_.get_metadata("sharding") == (None, "model", None)
+                assert all_.value.sharding.is_equivalent_to(expected, 3)
+            for one in (stack[1].kernel, stack.to_list()[1].kernel):
+                assert one.get_metadata("sharding") == ("model", None)
+            step(stack, optimizer, x)
+            step(plain, of_list, x)
+        for one, other in zip(stack.to_list(), plain.layers, strict=True):
+            np.testing.assert_allclose(one.kernel.value, other.kernel.value, atol=1e-6)

@@ -81,7 +81,7 @@ def _fits(new: Any, dtype: Any) -> bool:
     )
 
 
-def view_layer(whole: Any, position: int, transform_metadata: Mapping[str, Any] | None) -> Any:
+def view_layer(whole: Any, position: int, transform_metadata: Mapping[str, Any]) -> Any:
     """Return one layer as a view: its Variables read and write the stacked values.
 
     Args:
@@ -102,20 +102,20 @@ def view_layer(whole: Any, position: int, transform_metadata: Mapping[str, Any] 
     return layer
 
 
-def copy_layer(whole: Any, position: int, transform_metadata: Mapping[str, Any] | None) -> Any:
+def copy_layer(whole: Any, position: int, transform_metadata: Mapping[str, Any]) -> Any:
     """Return one layer as a module of its own; the arguments are those of `view_layer`."""
     return _merge_slices(walk_tree(whole), position, transform_metadata)[0]
 
 
 def _merge_slices(
-    walked: WalkedTree, position: int, transform_metadata: Mapping[str, Any] | None
+    walked: WalkedTree, position: int, transform_metadata: Mapping[str, Any]
 ) -> tuple[Any, list[Any]]:
     """Return new objects with the values of one layer."""
     leaves = [
         jax.tree.map(lambda x: x[position], unwrap_raw(x)) for x in map(walked.leaf, walked.graphdef.slots)
     ]
     layer, merged = merge_all(walked.graphdef, leaves, frames.owner_now())
-    name, entries = axis_entries(transform_metadata or {})
+    name, entries = axis_entries(transform_metadata)
     for path, slot in walked.graphdef.leaves.items() if transform_metadata else ():
         variable = merged.objects[slot.node]
         if isinstance(variable, Variable) and slot.key is None:
@@ -123,7 +123,7 @@ def _merge_slices(
     return layer, merged.objects
 
 
-def write_layers(whole: Any, layers: Mapping[int, Any], transform_metadata: Mapping[str, Any] | None) -> None:
+def write_layers(whole: Any, layers: Mapping[int, Any], transform_metadata: Mapping[str, Any]) -> None:
     """Replace the values of layers by those of other modules.
 
     Args:
@@ -147,7 +147,7 @@ def write_layers(whole: Any, layers: Mapping[int, Any], transform_metadata: Mapp
     update(whole, State.from_flat(leaves))
 
 
-def stack_layers(layers: Sequence[Any], transform_metadata: Mapping[str, Any] | None) -> Any:
+def stack_layers(layers: Sequence[Any], transform_metadata: Mapping[str, Any]) -> Any:
     """Return one module with the values of several, stacked along axis 0.
 
     Args:

@@ -16,6 +16,7 @@ from liftnn._src.compilation.jit import jit
 from liftnn._src.control_flow.loop_axes import Carry
 from liftnn._src.control_flow.scan import scan
 from liftnn._src.lifting.callables import call_method
+from liftnn._src.mapping.axis_metadata import PARTITION_NAME
 from liftnn._src.mapping.vmap import vmap
 from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.modules.module import Module
@@ -62,7 +63,8 @@ class Stack(Module, Generic[L]):
         of `jax.checkpoint_policies` that selects those to store. False by default.
       unroll: The number of layers in one iteration of the loop, or True for all; 1 by default.
       transform_metadata: The name of the axis of the layers in the metadata of Variables, such as
-        `{liftnn.PARTITION_NAME: "layers"}`; as in `vmap`. The default, None, leaves metadata unchanged.
+        `{liftnn.PARTITION_NAME: "layers"}`; as in `vmap`. By default the axis has no name, so shardings that are
+        declared for a layer apply to its own axes. An empty dict leaves metadata unchanged.
 
     Raises:
       ArgumentError: If `n` is not a positive int, or if `rngs` is neither an `Rngs` nor a stream.
@@ -96,7 +98,7 @@ class Stack(Module, Generic[L]):
         unroll: int | bool = 1,
         transform_metadata: Mapping[str, Any] | None = None,
     ):
-        n = _checked_count(n)
+        n, axis_names = _checked_count(n), _UNNAMED if transform_metadata is None else transform_metadata
         if isinstance(make, Module):
             raise errors.ArgumentTypeError(
                 f"Stack takes a function that creates a layer, not {an(type(make))}.",
@@ -108,7 +110,7 @@ class Stack(Module, Generic[L]):
                 f"Stack needs a liftnn.Rngs or one of its streams, but rngs is of type {type(rngs).__qualname__}.",
                 "Pass rngs=liftnn.Rngs(0), where 0 is the seed.",
             )
-        init = vmap(make, axis_size=n, transform_metadata=transform_metadata)
+        init = vmap(make, axis_size=n, transform_metadata=axis_names)
         layers = init() if rngs is None else init(rngs.fork(split=n))
         if not isinstance(layers, Module):
             raise errors.ArgumentError(
@@ -116,7 +118,7 @@ class Stack(Module, Generic[L]):
                 f"{type(layers).__qualname__}.",
                 "Pass the class of the layer, or a function such as lambda rngs: Block(64, rngs=rngs).",
             )
-        self._fill(n, layers, in_axes, out_axes, remat, unroll, transform_metadata)
+        self._fill(n, layers, in_axes, out_axes, remat, unroll, axis_names)
 
     def _fill(
         self,
@@ -126,14 +128,14 @@ class Stack(Module, Generic[L]):
         out_axes: Any,
         remat: bool | Callable[..., bool],
         unroll: int | bool,
-        transform_metadata: Mapping[str, Any] | None,
+        transform_metadata: Mapping[str, Any],
     ) -> None:
         """Set all attributes."""
         self.n = n
         self.layers: L = layers
         self.in_axes, self.out_axes = tuple(in_axes), out_axes
         self.remat, self.unroll = remat, unroll
-        self.transform_metadata = None if transform_metadata is None else dict(transform_metadata)
+        self.transform_metadata = dict(transform_metadata)
 
     @classmethod
     def from_list(
@@ -171,11 +173,10 @@ class Stack(Module, Generic[L]):
           >>> len(stack), len(stack.to_list())
           (4, 4)
         """
-        layers = list(layers)
-        n = _checked_count(len(layers))
-        stack = cls.__new__(cls)
-        stacked = stack_layers(layers, transform_metadata)
-        stack._fill(n, stacked, in_axes, out_axes, remat, unroll, transform_metadata)
+        layers, axis_names = list(layers), _UNNAMED if transform_metadata is None else transform_metadata
+        n, stack = _checked_count(len(layers)), cls.__new__(cls)
+        stacked = stack_layers(layers, axis_names)
+        stack._fill(n, stacked, in_axes, out_axes, remat, unroll, axis_names)
         return stack
 
     def to_list(self) -> list[L]:
@@ -283,12 +284,10 @@ class Stack(Module, Generic[L]):
 
     def _position(self, index: int) -> int:
         """Return the position of a layer, not negative; raise an IndexError if there is none."""
-        position = operator.index(index)
-        if not -self.n <= position < self.n:
-            raise errors.LayerIndexError(
-                f"This Stack has {self.n} layers, but layer {position} was accessed."
-            )
-        return position % self.n
+        i = operator.index(index)
+        if not -self.n <= i < self.n:
+            raise errors.LayerIndexError(f"This Stack has {self.n} layers, but layer {i} was accessed.")
+        return i % self.n
 
 
 def _checked_count(n: Any) -> int:
@@ -338,7 +337,7 @@ class _Loop(NamedTuple):
     out_axes: Any
     remat: bool | Callable[..., bool]
     unroll: int | bool
-    transform_metadata: Mapping[str, Any] | None
+    transform_metadata: Mapping[str, Any]
 
     def of(self, function: Callable[..., Any], cls: type) -> Callable[..., Any]:
         """Return a function of the stacked layers, the positional arguments and the keyword arguments.
@@ -391,6 +390,7 @@ _NOT_STACKED = (
 """What to do about stacked values of a wrong size, inside shard_map and elsewhere."""
 
 
+_UNNAMED = {PARTITION_NAME: None}
 _KEPT = "_stack_loops"
 """The attribute of a class of layers with the compiled loops of its Stacks, by method and options."""
 
