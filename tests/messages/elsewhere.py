@@ -53,11 +53,20 @@ def state_dict_of_a_wrapped_module():
 
 @message(
     errors.CheckpointError,
-    "The state_dict holds something at 'optimizer' that is not an array with values.",
+    "The state_dict holds something at 'version' that is not an array with values.",
     "Replace it by an array, or skip it with a rule (pattern, None).",
 )
 def state_dict_with_something_else_in_it():
-    liftnn.from_torch(linear(), tensors() | {"optimizer": {"lr": 0.1}})
+    liftnn.from_torch(linear(), tensors() | {"version": object()})
+
+
+@message(
+    errors.CheckpointError,
+    "The state_dict holds something at 'state_dict' that is not an array with values.",
+    "Pass the dict at 'state_dict' itself if it has the weights; otherwise skip it with a rule (pattern, None).",
+)
+def a_checkpoint_as_state_dict():
+    liftnn.from_torch(linear(), {"state_dict": tensors(), "epoch": 3})
 
 
 @message(

@@ -378,6 +378,7 @@ def as_numpy(text: str, name: str, x: Any) -> Any:
         return x
     if isinstance(x, jax.Array):
         return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else np.asarray(x)
+    is_dict = isinstance(x, Mapping)
     try:
         if hasattr(x, "detach"):  # a tensor of PyTorch, which need not be imported
             try:
@@ -390,6 +391,8 @@ def as_numpy(text: str, name: str, x: Any) -> Any:
     if x.dtype == object:
         raise errors.CheckpointError(
             f"{text} holds something at {name!r} that is not an array with values.",
-            "Replace it by an array, or skip it with a rule (pattern, None).",
+            f"Pass the dict at {name!r} itself if it has the weights; otherwise skip it with a rule (pattern, None)."
+            if is_dict
+            else "Replace it by an array, or skip it with a rule (pattern, None).",
         )
     return x
