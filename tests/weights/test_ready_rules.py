@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -187,3 +188,41 @@ def test_recurrent_layers_in_dicts_and_mixed_lists_are_layers_of_their_own():
         "mixed.2.weight_ih_l0",
         *(f"cells.{i}.weight_ih" for i in range(11)),
     ]
+
+
+# --- weight_norm: the weight is g * v / |v|
+
+SCALE, DIRECTION = "parametrizations.weight.original0", "parametrizations.weight.original1"
+
+
+def normed(*axes):
+    return liftnn.WeightNorm(liftnn.Linear(4, 4, rngs=liftnn.Rngs(0)), feature_axes=axes, rngs=liftnn.Rngs(0))
+
+
+@pytest.mark.parametrize("names", [("weight_g", "weight_v"), (SCALE, DIRECTION)], ids=["old", "new"])
+def test_weight_norm_has_old_and_new_names_in_pytorch(names):
+    random = np.random.default_rng(0)
+    g, v, x = (random.normal(size=shape).astype(np.float32) for shape in ((4, 1), (4, 4), (2, 4)))
+    tensors = {f"module.body.0.{names[0]}": g, f"module.body.0.{names[1]}": v}
+    tensors |= {"module.body.0.bias": np.ones(4, np.float32)}
+    net = {"body": liftnn.Sequential(normed(-1))}
+    assert not liftnn.from_torch(net, tensors, [("^", "module.")])
+    expected = x @ (g * v / np.linalg.norm(v, axis=1, keepdims=True)).T + 1
+    np.testing.assert_allclose(net["body"](x), expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_a_stack_has_the_norms_of_each_layer():
+    stack = liftnn.Stack(2, lambda: normed(-1), rngs=None)
+    tensors = {f"{i}.bias": np.zeros(4, np.float32) for i in range(2)}
+    tensors |= {f"{i}.weight_g": np.full((4, 1), i + 1, np.float32) for i in range(2)}
+    tensors |= {f"{i}.weight_v": np.eye(4, dtype=np.float32) * 5 for i in range(2)}
+    assert not liftnn.from_torch(stack, tensors)
+    np.testing.assert_allclose(stack(jnp.ones((1, 4))), np.full((1, 4), 1 * 2), rtol=TOLERANCE)
+
+
+def test_norms_along_another_axis_are_an_error():
+    tensors = {"weight_g": np.ones((4, 1)), "weight_v": np.ones((4, 4)), "bias": np.zeros(4)}
+    tensors = {name: x.astype(np.float32) for name, x in tensors.items()}
+    cause = re.escape("'weight_g': float32[4,1] has the shape (1, 4) before it is reshaped, not (4, 1)")
+    with pytest.raises(liftnn.CheckpointError, match=cause):
+        liftnn.from_torch(normed(0), tensors)

@@ -104,6 +104,11 @@ def called(module: Any, pick: Callable[[Any], Any] = lambda output: output[0]) -
     return module
 
 
+def weight_norm(nn: Any) -> Callable[..., Any]:
+    """Return PyTorch's function that normalizes the weight of a layer."""
+    return nn.utils.parametrizations.weight_norm
+
+
 def attention(embed: int, heads: int, **options: Any) -> Callable[[Any], Any]:
     """Return what makes an attention layer of PyTorch that returns no weights."""
     return lambda nn: called(nn.MultiheadAttention(embed, heads, batch_first=True, **options))
@@ -220,6 +225,35 @@ LAYERS = {
     ),
     "Embedding": Case(
         lambda nn: nn.Embedding(7, 3), lambda rngs: liftnn.Embed(7, 3, rngs=rngs), ((2, 5),), most=7
+    ),
+    "weight_norm of Linear": vectors(
+        lambda nn: weight_norm(nn)(nn.Linear(4, 3)),
+        lambda rngs: liftnn.WeightNorm(liftnn.Linear(4, 3, rngs=rngs), rngs=rngs),
+    ),
+    "weight_norm of Conv2d in groups": images(
+        lambda nn: weight_norm(nn)(nn.Conv2d(4, 6, (3, 2), groups=2)),
+        lambda rngs: liftnn.WeightNorm(
+            liftnn.Conv(4, 6, (3, 2), padding=0, feature_group_count=2, rngs=rngs), rngs=rngs
+        ),
+        5, 5,
+    ),
+    "weight_norm of Conv1d along the positions": images(
+        lambda nn: weight_norm(nn)(nn.Conv1d(4, 6, 3), dim=2),
+        lambda rngs: liftnn.WeightNorm(
+            liftnn.Conv(4, 6, (3,), padding=0, rngs=rngs), feature_axes=0, rngs=rngs
+        ),
+        5,
+    ),
+    "weight_norm of ConvTranspose1d": images(
+        lambda nn: weight_norm(nn)(nn.ConvTranspose1d(4, 6, 3)),
+        lambda rngs: liftnn.WeightNorm(
+            liftnn.ConvTranspose(4, 6, (3,), padding=2, rngs=rngs), feature_axes=-2, rngs=rngs
+        ),
+        5,
+    ),
+    "weight_norm with one norm": vectors(
+        lambda nn: weight_norm(nn)(nn.Linear(4, 3), dim=None),
+        lambda rngs: liftnn.WeightNorm(liftnn.Linear(4, 3, rngs=rngs), feature_axes=None, rngs=rngs),
     ),
     "PReLU": vectors(lambda nn: nn.PReLU(), lambda rngs: liftnn.PReLU()),
     "MultiheadAttention": Case(

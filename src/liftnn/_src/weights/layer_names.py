@@ -17,6 +17,7 @@ from liftnn._src.nn.attention import MultiHeadAttention
 from liftnn._src.nn.cells import RNNCellBase
 from liftnn._src.nn.sequential import Sequential
 from liftnn._src.nn.stack import Stack
+from liftnn._src.nn.weight_norm import WeightNorm
 from liftnn._src.trees import Path
 from liftnn._src.weights.entries import Entry, Spec, name_of
 from liftnn._src.weights.origins import Origin, StackedOrigin
@@ -41,7 +42,7 @@ class Place:
     parents: tuple[tuple[Any, Path], ...]
 
 
-WHOLES = (MultiHeadAttention, RNNCellBase)
+WHOLES = (MultiHeadAttention, RNNCellBase, WeightNorm)
 """Layers that are one layer in other libraries too, though their parts are layers here: they are asked first."""
 LayerTable = Mapping[type, Callable[[Place], Origin | None]]
 

@@ -24,7 +24,7 @@ from liftnn._src.weights.origins import Origin, StackedOrigin, join_parts
 from liftnn._src.weights.report import LoadReport
 from liftnn._src.weights.rule import Renaming, Rule
 from liftnn._src.weights.rules import Rules
-from liftnn._src.weights.torch_layers import TORCH
+from liftnn._src.weights.torch_layers import OLD_NAMES, TORCH
 
 NO_WEIGHTS = (RngState, Cache, Intermediate, OptState, MetricState)
 """The types of Variables that are not weights: other libraries have nothing for them."""
@@ -91,10 +91,15 @@ def read_torch(
 ) -> LoadReport:
     """Fill a module with the tensors of a PyTorch module; see `liftnn.from_torch`."""
     entries, names = find_weights("from_torch", module, only), LayerNames(module, TORCH, shorten=True)
-    skips = _counters(entries, Rules.of(rules), names).__contains__
+
+    def fill(source: TensorSource) -> LoadReport:
+        locate = _by_old_names(names) if _has_old_names(source) else names
+        skips = _counters(entries, Rules.of(rules), locate).__contains__
+        return fill_weights(source, entries, rules, locate, options, skips)
+
     if isinstance(state_dict, Mapping):
         _check_names(state_dict)
-        return fill_weights(ArraySource("The state_dict", state_dict), entries, rules, names, options, skips)
+        return fill(ArraySource("The state_dict", state_dict))
     if not isinstance(state_dict, (str, os.PathLike)):
         raise errors.ArgumentTypeError(
             f"from_torch takes a state_dict or the path of a safetensors file, not {an(type(state_dict))}.",
@@ -108,7 +113,23 @@ def read_torch(
             "Pass `torch.load(file, map_location='cpu', weights_only=True)`.",
         )
     with Files("from_torch", path) as files:
-        return fill_weights(files, entries, rules, names, options, skips)
+        return fill(files)
+
+
+def _has_old_names(source: TensorSource) -> bool:
+    """Return whether tensors have the names that PyTorch's `weight_norm` gave them before version 2.1."""
+    found = {name.rpartition(".")[2] for name in source.names()}
+    return found.issuperset(OLD_NAMES.values()) and not found & {x.rpartition(".")[2] for x in OLD_NAMES}
+
+
+def _by_old_names(locate: Locate) -> Locate:
+    """Return the same places under PyTorch's old names."""
+
+    def rename(name: str) -> str:
+        new = next((x for x in OLD_NAMES if name.endswith(x)), None)
+        return name if new is None else name.removesuffix(new) + OLD_NAMES[new]
+
+    return lambda entry: locate(entry).renamed(rename)
 
 
 def _check_names(state_dict: Mapping[Any, Any]) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from liftnn._src.nn.arguments import normalize_axes
 from liftnn._src.nn.attention import MultiHeadAttention
 from liftnn._src.nn.batch_norm import BatchNorm
 from liftnn._src.nn.bidirectional import Bidirectional
@@ -22,6 +23,9 @@ from liftnn._src.nn.normalization import GroupNorm, LayerNorm, RMSNorm
 from liftnn._src.nn.prelu import PReLU
 from liftnn._src.nn.rnn import RNN
 from liftnn._src.nn.stack import Stack
+from liftnn._src.nn.weight_norm import WeightNorm
+from liftnn._src.variables.variable import Variable
+from liftnn._src.weights.entries import name_of
 from liftnn._src.weights.layer_names import Place
 from liftnn._src.weights.origins import Flip, Origin, Part, Reshape, Sum, Transpose
 
@@ -197,6 +201,38 @@ def simple(place: Place) -> Origin | None:
     return dense(place, name)
 
 
+SCALE, DIRECTION = "parametrizations.weight.original0", "parametrizations.weight.original1"
+OLD_NAMES = {SCALE: "weight_g", DIRECTION: "weight_v"}
+"""The tensors of PyTorch's `parametrizations.weight_norm`, and their names in the older `utils.weight_norm`."""
+
+
+def weight_norm(place: Place) -> Origin | None:
+    """The scale has one entry for each feature; its other axes have size 1."""
+    norm, layer = place.layer, place.layer.layer_instance
+    locate = next((TORCH[cls] for cls in type(layer).__mro__ if cls in TORCH), None)
+    if locate is None:
+        return None
+    inner = dataclasses.replace(place, layer=layer, key=place.key.removeprefix("layer_instance."))
+    weights = dict(norm._selected(Variable))
+    for path, scale in (norm.scales or {}).items():
+        is_scale = place.key == name_of(("scales", path))
+        if not is_scale and place.key != f"layer_instance.{name_of(path)}":
+            continue
+        shape = (
+            weights[path].shape[scale.ndim - len(place.shape) :] if is_scale else place.shape
+        )  # of one layer
+        weight = locate(dataclasses.replace(inner, key=name_of(path), shape=shape))
+        if weight is None or weight.names != (place.prefix + "weight",):
+            return None
+        if not is_scale:
+            return dataclasses.replace(weight, names=(place.prefix + DIRECTION,))
+        features = normalize_axes(len(shape), norm.feature_axes)
+        sizes = tuple(n if axis in features else 1 for axis, n in enumerate(shape))
+        steps = (*weight.steps, Reshape(sizes, place.shape)) if features else ()
+        return Origin((place.prefix + SCALE,), steps)
+    return locate(inner) if inner.key != place.key else None
+
+
 AFFINE = renaming(scale="weight", bias="bias")
 TORCH = {
     Linear: linear,
@@ -215,5 +251,6 @@ TORCH = {
     OptimizedLSTMCell: lstm,
     GRUCell: gru,
     SimpleCell: simple,
+    WeightNorm: weight_norm,
 }
 """What is known of each class of layer. A part of a layer, such as a Linear of a cell, is known by the layer."""
