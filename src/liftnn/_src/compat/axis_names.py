@@ -80,6 +80,21 @@ def transform_metadata(
     check_modes(graph=graph)
     name, entries = axis_entries({PARTITION_NAME: partition})
 
+    def remove_axis(variables: Mapping[int, _Mapped]) -> None:
+        for x in variables.values():
+            if isinstance(x.axis, int):
+                index = axis_position(x.variable, x.axis)
+                remove_axis_from(x.variable, index, name, entries, lambda x=x: x.path)
+
+    def add_axis(
+        variables: Mapping[int, _Mapped], inside: Mapping[int, Metadata], outside: Mapping[int, Metadata]
+    ) -> None:
+        for key, x in variables.items():
+            if key in inside and x.variable._metadata is inside[key]:
+                set_metadata_past_checks(x.variable, outside[key])
+            elif isinstance(x.axis, int):
+                add_axis_to(x.variable, axis_position(x.variable, x.axis), name, entries)
+
     @functools.wraps(f)
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs:
@@ -89,21 +104,14 @@ def transform_metadata(
         outside = {key: x.variable._metadata for key, x in inputs.items()}
         changed: Any = f
         try:
-            for x in inputs.values():
-                if isinstance(x.axis, int):
-                    index = axis_position(x.variable, x.axis)
-                    remove_axis_from(x.variable, index, name, entries, lambda x=x: x.path)
+            remove_axis(inputs)
             inside = {key: x.variable._metadata for key, x in inputs.items()}
             out = changed(*args, **kwargs)
             variables = {
                 **_mapped(out, out_axes, "the output"),
                 **_mapped(args, in_axes, "the positional arguments"),
             }
-            for key, x in variables.items():
-                if key in inputs and x.variable._metadata is inside[key]:
-                    set_metadata_past_checks(x.variable, outside[key])
-                elif isinstance(x.axis, int):
-                    add_axis_to(x.variable, axis_position(x.variable, x.axis), name, entries)
+            add_axis(variables, inside, outside)
         except BaseException:
             _restore([(x.variable, outside[key]) for key, x in inputs.items()])
             raise

@@ -7,7 +7,7 @@ function with them, and walks the output and the copies again. The `Result` desc
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -107,7 +107,7 @@ def purify(
             if has_aux:
                 out = check_pair(out)
             _check_arguments(tree[:CAPTURED], before, changeable, out)
-            ended = {n for n, watch in watches.items() if not (watch.valid or merged.objects[n]._exposed)}
+            ended = _find_ended(watches, merged)
             given_away = returned if frame.outer is frames.PLAIN else None  # nested transforms donate nothing
             result, created = _make_result(called, out, plan, merged, frame, given_away, ended, has_aux)
             if hooks is not None:
@@ -119,6 +119,11 @@ def purify(
             return result
 
     return show_as(pure, function)
+
+
+def _find_ended(watches: Mapping[int, Watch], merged: Merged) -> set[int]:
+    """Return the numbers of the captured modules that have changed, but for those that other code may change."""
+    return {n for n, watch in watches.items() if not (watch.valid or merged.objects[n]._exposed)}
 
 
 def _with_uncopied(tree: Any, plan: Plan, offer: Offer | None) -> Any:
