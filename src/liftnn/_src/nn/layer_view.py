@@ -13,7 +13,7 @@ from liftnn import errors
 from liftnn._src.graph.graphdef import GraphDef, WalkedTree, split, walk_tree
 from liftnn._src.graph.kinds import MODULE
 from liftnn._src.graph.merge import merge_all
-from liftnn._src.mapping.axis_metadata import axis_entries, remove_axis
+from liftnn._src.mapping.axis_metadata import PARTITION_NAME, axis_entries, remove_axis
 from liftnn._src.mapping.vmap import vmap
 from liftnn._src.modules.verbs import update
 from liftnn._src.trees import an, format_path, list_paths, type_of
@@ -79,6 +79,11 @@ def _fits(new: Any, dtype: Any) -> bool:
     return getattr(new, "dtype", None) == dtype or (
         not jnp.issubdtype(dtype, jax.dtypes.extended) and jnp.result_type(new, dtype) == dtype
     )
+
+
+def axis_names(transform_metadata: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return the name of the axis of the layers in metadata; by default it has none."""
+    return {PARTITION_NAME: None} if transform_metadata is None else transform_metadata
 
 
 def view_layer(whole: Any, position: int, transform_metadata: Mapping[str, Any]) -> Any:

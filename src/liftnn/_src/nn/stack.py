@@ -16,12 +16,11 @@ from liftnn._src.compilation.jit import jit
 from liftnn._src.control_flow.loop_axes import Carry
 from liftnn._src.control_flow.scan import scan
 from liftnn._src.lifting.callables import call_method
-from liftnn._src.mapping.axis_metadata import PARTITION_NAME
 from liftnn._src.mapping.vmap import vmap
 from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.modules.module import Module
 from liftnn._src.nn.layer_arguments import mark_static, without_marks
-from liftnn._src.nn.layer_view import copy_layer, stack_layers, view_layer, write_layers
+from liftnn._src.nn.layer_view import axis_names, copy_layer, stack_layers, view_layer, write_layers
 from liftnn._src.publish import publish
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.static_values.static import Static
@@ -98,7 +97,7 @@ class Stack(Module, Generic[L]):
         unroll: int | bool = 1,
         transform_metadata: Mapping[str, Any] | None = None,
     ):
-        n, axis_names = _checked_count(n), _UNNAMED if transform_metadata is None else transform_metadata
+        n = _checked_count(n)
         if isinstance(make, Module):
             raise errors.ArgumentTypeError(
                 f"Stack takes a function that creates a layer, not {an(type(make))}.",
@@ -110,7 +109,7 @@ class Stack(Module, Generic[L]):
                 f"Stack needs a liftnn.Rngs or one of its streams, but rngs is of type {type(rngs).__qualname__}.",
                 "Pass rngs=liftnn.Rngs(0), where 0 is the seed.",
             )
-        init = vmap(make, axis_size=n, transform_metadata=axis_names)
+        init = vmap(make, axis_size=n, transform_metadata=axis_names(transform_metadata))
         layers = init() if rngs is None else init(rngs.fork(split=n))
         if not isinstance(layers, Module):
             raise errors.ArgumentError(
@@ -118,7 +117,7 @@ class Stack(Module, Generic[L]):
                 f"{type(layers).__qualname__}.",
                 "Pass the class of the layer, or a function such as lambda rngs: Block(64, rngs=rngs).",
             )
-        self._fill(n, layers, in_axes, out_axes, remat, unroll, axis_names)
+        self._fill(n, layers, in_axes, out_axes, remat, unroll, transform_metadata)
 
     def _fill(
         self,
@@ -128,14 +127,14 @@ class Stack(Module, Generic[L]):
         out_axes: Any,
         remat: bool | Callable[..., bool],
         unroll: int | bool,
-        transform_metadata: Mapping[str, Any],
+        transform_metadata: Mapping[str, Any] | None,
     ) -> None:
         """Set all attributes."""
         self.n = n
         self.layers: L = layers
         self.in_axes, self.out_axes = tuple(in_axes), out_axes
         self.remat, self.unroll = remat, unroll
-        self.transform_metadata = dict(transform_metadata)
+        self.transform_metadata = None if transform_metadata is None else dict(transform_metadata)
 
     @classmethod
     def from_list(
@@ -173,15 +172,15 @@ class Stack(Module, Generic[L]):
           >>> len(stack), len(stack.to_list())
           (4, 4)
         """
-        layers, axis_names = list(layers), _UNNAMED if transform_metadata is None else transform_metadata
+        layers = list(layers)
         n, stack = _checked_count(len(layers)), cls.__new__(cls)
-        stacked = stack_layers(layers, axis_names)
-        stack._fill(n, stacked, in_axes, out_axes, remat, unroll, axis_names)
+        stacked = stack_layers(layers, axis_names(transform_metadata))
+        stack._fill(n, stacked, in_axes, out_axes, remat, unroll, transform_metadata)
         return stack
 
     def to_list(self) -> list[L]:
         """Return the layers as independent modules, with copies of their values."""
-        return [copy_layer(self.layers, i, self.transform_metadata) for i in range(self.n)]
+        return [copy_layer(self.layers, i, axis_names(self.transform_metadata)) for i in range(self.n)]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Apply the layers one after the other.
@@ -234,7 +233,7 @@ class Stack(Module, Generic[L]):
         axes = (*self.in_axes, *[None] * (len(args) - len(self.in_axes)))[: len(args)]
         marked = tuple([mark_static(x) if axis is None else x for x, axis in zip(args, axes, strict=True)])
         out_axes = self.out_axes if _has_carry(axes) else _without_carry(self.out_axes)
-        loop = _Loop(self.n, axes, out_axes, self.remat, self.unroll, self.transform_metadata)
+        loop = _Loop(self.n, axes, out_axes, self.remat, self.unroll, axis_names(self.transform_metadata))
         try:
             return loop.of(function, type(self.layers))(self.layers, marked, mark_static(kwargs))
         except errors.ArgumentError:
@@ -264,12 +263,12 @@ class Stack(Module, Generic[L]):
         """Return a layer, or a list of layers, whose Variables read and write their slice of the stacked values."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(self.n))]
-        return view_layer(self.layers, self._position(index), self.transform_metadata)
+        return view_layer(self.layers, self._position(index), axis_names(self.transform_metadata))
 
     def __setitem__(self, index: int | slice, value: Any, /) -> None:
         """Copy the values of a layer, or of a sequence of layers, into the stack."""
         if not isinstance(index, slice):
-            write_layers(self.layers, {self._position(index): value}, self.transform_metadata)
+            write_layers(self.layers, {self._position(index): value}, axis_names(self.transform_metadata))
             return
         positions, layers = range(*index.indices(self.n)), list(value)
         if len(positions) != len(layers):
@@ -277,7 +276,9 @@ class Stack(Module, Generic[L]):
                 f"Cannot assign {len(layers)} layers to {len(positions)} layers of a Stack: its length is fixed.",
                 "Assign as many layers as the slice has, or make a new Stack with Stack.from_list.",
             )
-        write_layers(self.layers, dict(zip(positions, layers, strict=True)), self.transform_metadata)
+        write_layers(
+            self.layers, dict(zip(positions, layers, strict=True)), axis_names(self.transform_metadata)
+        )
 
     def __iter__(self) -> Iterator[L]:
         return iter([self[i] for i in range(self.n)])
@@ -390,7 +391,6 @@ _NOT_STACKED = (
 """What to do about stacked values of a wrong size, inside shard_map and elsewhere."""
 
 
-_UNNAMED = {PARTITION_NAME: None}
 _KEPT = "_stack_loops"
 """The attribute of a class of layers with the compiled loops of its Stacks, by method and options."""
 
