@@ -178,6 +178,7 @@ CALLS = {
 @pytest.mark.parametrize("way", CALLS)
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("holder", HOLDERS)
+@pytest.mark.sample(4)
 def test_a_change_of_what_a_held_function_refers_to_is_seen(holder, change, way):
     hold, get = HOLDERS[holder]
     f, apply = change()

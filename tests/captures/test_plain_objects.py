@@ -497,6 +497,7 @@ WAYS = (passed, captured, bound, in_a_dict, nested)
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.sample(3)
 def test_a_change_of_a_plain_object_is_seen(name, way):
     config, compute, changes = CASES[name]()
     model = Model(config, compute)

@@ -143,6 +143,7 @@ CASES = [
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("container, hold", CASES)
+@pytest.mark.sample(4)
 def test_both_see_what_a_transform_changes_as_in_plain_python(container, hold, transform):
     model, plain = Model(container, hold), Model(container, hold)
     held = model.held

@@ -209,6 +209,7 @@ def numbers(result):
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.sample(3)
 def test_a_program_does_what_it_does_with_the_plain_function(transform, form, program):
     expected = numbers(program(Model(plain, form)))
     np.testing.assert_allclose(numbers(program(Model(TRANSFORMS[transform], form))), expected)

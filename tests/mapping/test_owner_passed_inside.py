@@ -176,6 +176,7 @@ def body_of(inside):
 @pytest.mark.parametrize("outer", captured.OUTER)
 @pytest.mark.parametrize("over", [scanned, mapped, looped])
 @pytest.mark.parametrize("inside", INSIDE)
+@pytest.mark.sample(4)
 def test_the_other_parts_are_read_and_written(over, inside, outer):
     if over is mapped and inside.startswith("write"):
         pytest.skip("batch elements cannot write what they share")
