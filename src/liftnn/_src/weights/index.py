@@ -106,7 +106,7 @@ class Files:
                 self._files = dict.fromkeys(file.names(), file)
                 self._distinct = [file]
             self.metadata: Mapping[str, str] = {
-                k: v for file in self._distinct[::-1] for k, v in file.metadata.items() if k != "liftnn"
+                k: v for file in self._distinct[::-1] for k, v in file.metadata.items() if k != NOTES
             }
             self._tied = {k: v for file in self._distinct for k, v in file.notes.ties.items()}
             self.ties: Mapping[str, str] = {**self._dropped(), **self._tied}

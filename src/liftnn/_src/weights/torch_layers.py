@@ -213,14 +213,13 @@ def weight_norm(place: Place) -> Origin | None:
     if locate is None:
         return None
     inner = dataclasses.replace(place, layer=layer, key=place.key.removeprefix("layer_instance."))
-    weights = dict(norm._selected(Variable))
     for path, scale in (norm.scales or {}).items():
         is_scale = place.key == name_of(("scales", path))
         if not is_scale and place.key != f"layer_instance.{name_of(path)}":
             continue
-        shape = (
-            weights[path].shape[scale.ndim - len(place.shape) :] if is_scale else place.shape
-        )  # of one layer
+        shape = place.shape
+        if is_scale:  # without the axes of each Stack
+            shape = dict(norm._selected(Variable))[path].shape[scale.ndim - len(shape) :]
         weight = locate(dataclasses.replace(inner, key=name_of(path), shape=shape))
         if weight is None or weight.names != (place.prefix + "weight",):
             return None
