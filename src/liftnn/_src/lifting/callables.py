@@ -18,6 +18,7 @@ from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.recipes import Recipe
 from liftnn._src.lifting.names import Named
 from liftnn._src.modules.module import Module
+from liftnn._src.modules.portable import importable_name
 from liftnn._src.stack_room import call_with_room
 from liftnn._src.trees import an
 from liftnn._src.type_variables import P, R
@@ -178,6 +179,8 @@ class Bindable(Named, Generic[P, R]):
         raise NotImplementedError
 
     def __reduce__(self) -> Any:
+        if name := importable_name(self):
+            return name
         if self.__recipe__ is None:
             return super().__reduce__()
         return self.__recipe__, (self.__wrapped__, *self._others)

@@ -2,12 +2,15 @@
 
 Pickle writes a function as its importable name. That fails for two kinds of functions that nearly every layer has as
 an attribute: closures that a factory returns (`jax.nn.initializers.variance_scaling(...)`), and functions that JAX has
-wrapped (`jax.nn.relu`). The first kind is written as its factory and arguments, the second as its public name.
+wrapped (`jax.nn.relu`). The first kind is written as its factory and arguments, the second as its public name. The
+user's own functions that a decorator has transformed are written as their name in their module.
 """
 
 from __future__ import annotations
 
 import copyreg
+import itertools
+import operator
 import sys
 import types
 from collections.abc import Callable
@@ -101,7 +104,29 @@ def _reduce_wrapped(function: Any) -> Any:
     for module in _MODULES:
         if getattr(module, name, None) is function:
             return (public_function, (module.__name__, name))
-    return object.__reduce_ex__(function, 4)
+    return importable_name(function) or object.__reduce_ex__(function, 4)
+
+
+def importable_name(function: Any) -> str:
+    """Return the name of a transformed function in its module, by which pickle can find it in another process.
+
+    Args:
+      function: The function.
+
+    Returns:
+      Its qualified name. An empty text if the module has another object there, and for the main script and the modules
+      that cloudpickle is told to take along: the other process may not have them.
+    """
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    by_value = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", set)()
+    parents = itertools.accumulate((module or "").split("."), "{}.{}".format)
+    if not module or not name or module == "__main__" or not by_value.isdisjoint(parents):
+        return ""
+    try:
+        found = operator.attrgetter(name)(sys.modules.get(module))
+    except AttributeError:
+        return ""
+    return name if found is function else ""
 
 
 def public_function(module: str, name: str) -> Any:
