@@ -65,6 +65,7 @@ _FOUND_AT_FIRST_USE = {
     "FixedDict": "liftnn._src.optim.fixed_entries",
     "FixedState": "liftnn._src.optim.fixed_entries",
     "FunctionName": "liftnn._src.compilation.by_name",
+    "LinenModule": "liftnn._src.compat.linen.to_module",
     "ObjectByClass": "liftnn._src.compilation.by_name",
     "promote_dtype": "liftnn._src.nn.dtypes",
     "restore_layout": "liftnn._src.optim.layout",

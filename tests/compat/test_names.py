@@ -100,7 +100,7 @@ def names_of_flax(module):
 @pytest.mark.parametrize("module", FLAX_MODULES)
 def test_a_module_has_the_names_of_the_one_in_flax_but_those_with_a_reason(module):
     below = module.removeprefix("flax.nnx.")
-    if below in OTHER_MODULES or (below in REASONS and below != "bridge"):
+    if below in OTHER_MODULES or below in REASONS:
         return
     ours = importlib.import_module(f"liftnn.compat.nnx.{below}")
     missing = [name for name in names_of_flax(module) if not hasattr(ours, name)]
@@ -138,8 +138,6 @@ def test_an_unsupported_name_raises_when_it_is_used(name):
     reason, remedy = REASONS[name]
     x = getattr(nnx, name)
     text = f"nnx.{name} of Flax is not in liftnn.compat.nnx: {reason}.\n{remedy}"
-    if name == "bridge":
-        return  # a module, whose names raise
     for use in (lambda: x.something, lambda: x(), lambda: x[0], lambda: x.__enter__()):
         with pytest.raises(liftnn.LiftError) as error:
             use()
@@ -173,14 +171,15 @@ def test_to_tree_of_modules_is_an_error(tree, options, what):
         nnx.to_tree(tree, **options)
 
 
-def test_the_bridge_raises_when_it_is_used():
-    from liftnn.compat.nnx.bridge import ToNNX
-
+def test_the_linen_like_modules_of_the_bridge_raise_when_they_are_used():
     with pytest.raises(liftnn.LiftError) as error:
-        ToNNX(object())
-    reason, remedy = REASONS["bridge"]
-    assert str(error.value) == f"nnx.bridge.ToNNX of Flax is not in liftnn.compat.nnx: {reason}.\n{remedy}"
+        nnx.bridge.Module()
+    assert str(error.value) == (
+        "nnx.bridge.Module of Flax is not in liftnn.compat.nnx: it is for modules in the style of Linen, which Flax "
+        "has for experiments.\nWrite a module, and put Linen modules into it with nnx.bridge.ToNNX."
+    )
     assert not hasattr(nnx.bridge, "__wrapped__")
+    assert nnx.wrappers.ToNNX is nnx.bridge.ToNNX
 
 
 def test_an_unknown_name_is_an_attribute_error():
@@ -243,7 +242,8 @@ def test_a_module_below_has_the_names_of_the_one_in_flax(module):
     theirs = importlib.import_module(module.replace("liftnn.compat", "flax"))
     for name in getattr(ours, "__all__", ()):
         assert hasattr(theirs, name) or name in vars(nnx), name
-        if name in vars(nnx) and not isinstance(getattr(ours, name), types.ModuleType):
+        is_one = vars(theirs).get(name) is vars(flax.nnx).get(name)
+        if name in vars(nnx) and is_one and not isinstance(getattr(ours, name), types.ModuleType):
             assert getattr(ours, name) is getattr(nnx, name), name
 
 

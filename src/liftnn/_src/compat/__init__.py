@@ -16,5 +16,6 @@
 - `methods.py`: methods of States and Variables that only Flax has; `keywords.py`: its names of parameters;
   `variable_metadata.py`: values with metadata; `recording.py`: `sow` and `perturb`; `abstract_methods.py`: abstract
   classes of modules; `defaults.py`: the first value that is given.
+- `linen/`: the bridge to Linen, which imports Flax at first use.
 - `tabulate.py`: a table of a model; `unsupported.py`: the names that raise, and why.
 """

@@ -10,7 +10,6 @@ _LIFT = (
     "Write the transform with `liftnn.lift`, which gives a pure function of flat arrays; see "
     "docs/guides/custom_transforms.md."
 )
-_LINEN = "Keep the Linen model in Flax, and pass its variables as arrays; or write its layers with liftnn."
 _INTERNAL = ("it is internal to Flax", _LIFT)
 
 REASONS: dict[str, tuple[str, str]] = {
@@ -18,7 +17,6 @@ REASONS: dict[str, tuple[str, str]] = {
     "NodeStates": ("liftnn's transforms do not use it", _LIFT),
     "SplitContext": ("liftnn's transforms do not use it", _LIFT),
     "UpdateContext": ("liftnn's transforms do not use it", _LIFT),
-    "bridge": ("liftnn does not use Linen", _LINEN),
     "current_update_context": ("liftnn's transforms do not use it", _LIFT),
     "deprecations": _INTERNAL,
     "extract": _INTERNAL,
@@ -29,7 +27,6 @@ REASONS: dict[str, tuple[str, str]] = {
     "split_context": ("liftnn's transforms do not use it", _LIFT),
     "tracers": _INTERNAL,
     "update_context": ("liftnn's transforms do not use it", _LIFT),
-    "wrappers": ("liftnn does not use Linen", _LINEN),
 }
 """For each name, why it is missing, and what to do instead."""
 

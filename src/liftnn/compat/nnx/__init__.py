@@ -128,6 +128,7 @@ from liftnn.compat.nnx.variablelib import (
 )
 from liftnn.compat.nnx.visualization import display
 
+wrappers = bridge  # where Flax defines what the bridge has
 A = _typing.TypeVar("A")
 object = pytreelib  # noqa: A001  # its name in Flax
 PureState: _typing.TypeAlias = tuple[GraphDef[A], State]
