@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -471,6 +472,13 @@ ERRORS = [
 def test_the_text_of_an_error_is_this(cause, cls, text):
     with raises(cls, text):
         cause()
+
+
+def test_a_call_without_variables_says_what_creates_them():
+    with pytest.raises(flax.errors.ScopeCollectionNotFound) as error:
+        nnx.bridge.ToNNX(linen.Dense(3), rngs=nnx.Rngs(0))(X)
+    remedy = "`lazy_init` creates the variables of a Linen module: call it with the inputs of a call."
+    assert f"This ToNNX has no variables yet. {remedy}" in error.value.__notes__
 
 
 def test_without_flax_the_bridge_names_the_package(monkeypatch):

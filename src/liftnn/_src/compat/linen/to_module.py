@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 import jax
 from flax.core import unfreeze
+from flax.errors import ScopeCollectionNotFound
 
 from liftnn import errors
 from liftnn._src.compat.linen.boxes import BRIDGE, collections_of, flatten, variables_of
@@ -27,6 +28,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _OWN = "to_nnx__"
 """How the attributes start that are not variables of the Linen module."""
+
+_CREATE = "`lazy_init` creates the variables of a Linen module: call it with the inputs of a call."
 
 mutable_outside: contextvars.ContextVar[Any] = contextvars.ContextVar("mutable_outside", default=False)
 """The collections that calls may change by default: those of the `ToLinen` around them."""
@@ -136,7 +139,12 @@ class ToNNX(Module):
         else:
             variables = collections_of(self._variables())
             mutable = mutable_outside.get() if mutable is None else mutable
-            out = module.apply(variables, *args, rngs=keys, method=method, mutable=mutable, **kwargs)
+            try:
+                out = module.apply(variables, *args, rngs=keys, method=method, mutable=mutable, **kwargs)
+            except ScopeCollectionNotFound as error:
+                if not variables:
+                    error.add_note(f"This {type(self).__name__} has no variables yet. {_CREATE}")
+                raise
             if mutable is False:
                 return out
             out, updates = out
@@ -150,7 +158,7 @@ class ToNNX(Module):
         if not callable(method):
             raise errors.AttributeNameError(
                 f"This {type(self).__name__} of {an(type(module))} has no attribute {name!r}.",
-                "`lazy_init` creates the variables of a Linen module: call it with the inputs of a call.",
+                _CREATE,
             )
 
         @functools.wraps(method)
