@@ -21,6 +21,15 @@ TEXTS = {
         result = [made, kinds, made["v"].out_sharding, made["v"].note, made["v"].has_metadata("optimizer_sharding"),
                   made["w"].out_sharding, v.has_metadata("out_sharding")]
         """,
+    "filterlib.to_predicate": """
+        f = nnx.filterlib
+        filters = [nnx.Param, "lora", ..., None, (nnx.Param, "lora"), nnx.All(nnx.Param, "lora"), nnx.Not(nnx.Param),
+                   nnx.PathContains("a", exact=False), nnx.filterlib.PathIn(("a", 0))]
+        classes = [f.OfType, f.WithTag, f.Everything, f.Nothing, f.Any, f.All, f.Not, f.PathContains, f.PathIn]
+        of_type, tag, _, _, any_, all_, not_, contains, paths = predicates = [f.to_predicate(x) for x in filters]
+        parts = [not_.predicate == of_type, any_.predicates == all_.predicates == (of_type, tag), tag.tag, contains.key]
+        result = [[isinstance(p, c) for c in classes] for p in predicates], parts, paths.paths
+        """,
     "spmd.get_var_pspec": """
         with nnx.use_eager_sharding(False):
             v = nnx.Param(jnp.ones((2, 2)), out_sharding=("embed", None))

@@ -85,7 +85,27 @@ class PathContains:
         return isinstance(other, PathContains) and (type(self.key), self.key) == (type(other.key), other.key)
 
 
-class Any:
+class _Combination:
+    """What the filters that combine others share."""
+
+    def __init__(self, *filters: Filter):
+        self.predicates = tuple(to_predicate(f) for f in filters)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Combination)
+            and type(self) is type(other)
+            and self.predicates == other.predicates
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.predicates))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.predicates))})"
+
+
+class Any(_Combination):
     """Filter that matches if at least one of several filters matches.
 
     Args:
@@ -97,26 +117,12 @@ class Any:
       True
     """
 
-    _name = "Any"
-
-    def __init__(self, *filters: Filter):
-        self.predicates = tuple(to_predicate(f) for f in filters)
-
     def __call__(self, path: Path, x: typing.Any) -> bool:
         """Return whether one of the filters matches."""
         return any(p(path, x) for p in self.predicates)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Any) and type(self) is type(other) and self.predicates == other.predicates
 
-    def __hash__(self) -> int:
-        return hash((type(self), self.predicates))
-
-    def __repr__(self) -> str:
-        return f"{self._name}({', '.join(map(repr, self.predicates))})"
-
-
-class All(Any):
+class All(_Combination):
     """Filter that matches if all of several filters match.
 
     Args:
@@ -128,14 +134,12 @@ class All(Any):
       False
     """
 
-    _name = "All"
-
     def __call__(self, path: Path, x: typing.Any) -> bool:
         """Return whether all of the filters match."""
         return all(p(path, x) for p in self.predicates)
 
 
-class Not(Any):
+class Not(_Combination):
     """Filter that matches if another filter does not match.
 
     Args:
@@ -147,14 +151,17 @@ class Not(Any):
       True
     """
 
-    _name = "Not"
-
     def __init__(self, filter: Filter):
         super().__init__(filter)
 
+    @property
+    def predicate(self) -> Predicate:
+        """The predicate of the other filter."""
+        return self.predicates[0]
+
     def __call__(self, path: Path, x: typing.Any) -> bool:
         """Return whether the filter does not match."""
-        return not self.predicates[0](path, x)
+        return not self.predicate(path, x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,4 +295,8 @@ def _tags_in(predicate: Predicate) -> list[str]:
     """Return the tags in a predicate and in those that it combines."""
     if isinstance(predicate, WithTag):
         return [predicate.tag]
-    return [tag for p in predicate.predicates for tag in _tags_in(p)] if isinstance(predicate, Any) else []
+    return (
+        [tag for p in predicate.predicates for tag in _tags_in(p)]
+        if isinstance(predicate, _Combination)
+        else []
+    )
