@@ -18,6 +18,7 @@ from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.modules import copies, verbs
 from liftnn._src.modules.module import Module
 from liftnn._src.modules.recursive_map import recursive_map
+from liftnn._src.optim.fixed_entries import FixedDict, FixedState
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path
 from liftnn._src.variables.state import State
@@ -150,7 +151,8 @@ def as_pure(tree: Any) -> Any:
       tree: A State, a module, or any pytree with them or Variables in it.
 
     Returns:
-      The pytree, in which modules are copies; hooks do not run.
+      The pytree, in which modules are copies, and the trees of an optimizer's state are plain States and dicts, as
+      optax takes them; hooks do not run.
 
     Example:
       >>> from liftnn.compat import nnx
@@ -161,9 +163,13 @@ def as_pure(tree: Any) -> Any:
     def pure(x: Any) -> Any:
         if isinstance(x, Module):
             return recursive_map(lambda _, y: as_pure(y) if isinstance(y, Variable) else y, x)
+        if isinstance(x, (FixedState, FixedDict)):
+            return as_pure(State(x) if isinstance(x, FixedState) else dict(x))
         return as_pure(x.raw_value) if isinstance(x, Variable) else x
 
-    return jax.tree.map(pure, tree, is_leaf=lambda x: isinstance(x, (Variable, Module)))
+    return jax.tree.map(
+        pure, tree, is_leaf=lambda x: isinstance(x, (Variable, Module, FixedState, FixedDict))
+    )
 
 
 @boundary
