@@ -81,3 +81,17 @@ def test_the_carry_of_a_loop_may_be_a_dict_that_each_step_changes_in_both():
         """
     flax, ours = (to_plain(run(text, library)["result"]) for library in ("flax", "liftnn"))
     assert find_difference(flax, ours) is None
+
+
+def test_branches_return_copies_of_captured_modules_in_both():
+    text = """
+        proposal, state = nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Linear(2, 3, rngs=nnx.Rngs(1))
+        step = nnx.jit(lambda accepted: nnx.cond(accepted, lambda: {0}, lambda: {1}))
+        result = [step(jnp.array(accepted)).kernel[...] for accepted in (True, False)]
+        """
+    copies = text.format("nnx.clone(proposal)", "nnx.clone(state)")
+    expected = run(text.format("proposal", "state"), "flax")["result"]
+    for library in ("flax", "liftnn"):
+        assert find_difference(to_plain(expected), to_plain(run(copies, library)["result"])) is None
+    with pytest.raises(StructureError, match="Which object is returned must not depend on the branch"):
+        run(text.format("proposal", "state"), "liftnn")

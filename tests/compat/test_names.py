@@ -207,8 +207,9 @@ STAND_IN = """
 import sys, warnings
 warnings.simplefilter("ignore")
 from liftnn.compat import nnx as ours
-sys.modules["flax.nnx"] = ours
 import flax
+sys.modules["flax.nnx"] = flax.nnx = ours
+import flax.nnx
 import flax.nnx as nnx
 from flax import nnx as again
 from flax.nnx import statelib, filterlib, graph, variablelib, rnglib, traversals, helpers, spmd
@@ -220,8 +221,9 @@ from flax.nnx.transforms import compilation
 from flax.nnx.transforms.transforms import eval_shape
 from flax.nnx.training import metrics, optimizer
 from flax.nnx.graph import GraphDef
-print(nnx is ours, again is ours, State is ours.State, Linear is ours.Linear, GraphDef is ours.GraphDef,
-      linear.Linear is ours.Linear, nnx.metrics.Average is ours.Average, to_flat_state is ours.to_flat_state)
+print(nnx is ours, again is ours, flax.nnx is ours, State is ours.State, Linear is ours.Linear,
+      GraphDef is ours.GraphDef, linear.Linear is ours.Linear, nnx.metrics.Average is ours.Average,
+      to_flat_state is ours.to_flat_state)
 """
 
 
