@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
+import optimistix
 import pytest
 
 import liftnn
@@ -75,3 +77,40 @@ def test_a_variable_captured_deep_inside_a_jit_is_an_input_of_it():
     param.value = param * 3
     assert call(1.0) == 6.0
     assert call.n_traces == 1
+
+
+def test_a_rule_of_a_primitive_rebuilds_a_state():
+    """As in lineax: the primitive gets the leaves, and its rules rebuild the pytree, outside of any trace of JAX."""
+    primitive = jax.extend.core.Primitive("sum_of_products")
+
+    def products(treedef, leaves):
+        tree = jax.tree.unflatten(treedef, leaves)
+        return sum(jnp.vdot(x, x) for x in jax.tree.leaves(tree))
+
+    def rule(*leaves, treedef):
+        created = liftnn.Variable(jax.tree.unflatten(treedef, leaves)["kernel"].value)
+        created.value = created.value
+        return jax.core.ShapedArray((), jnp.float32)
+
+    primitive.def_abstract_eval(rule)
+    primitive.def_impl(lambda *leaves, treedef: products(treedef, leaves))
+
+    state = liftnn.state(liftnn.Linear(2, 2, rngs=liftnn.Rngs(0)))
+    leaves, treedef = jax.tree.flatten(state)
+    assert jax.eval_shape(lambda *leaves: primitive.bind(*leaves, treedef=treedef), *leaves).shape == ()
+    np.testing.assert_allclose(primitive.bind(*leaves, treedef=treedef), products(treedef, leaves))
+
+
+def test_a_solver_that_needs_linear_solves_takes_a_state():
+    x, y = jax.random.normal(jax.random.key(0), (2, 5, 2))
+    linear = liftnn.Linear(2, 2, rngs=liftnn.Rngs(0))
+    graphdef, state = liftnn.split(linear)[::-1]
+
+    def residual(params, _):
+        return x @ params["kernel"] + params["bias"] - y
+
+    solver = optimistix.LevenbergMarquardt(rtol=1e-6, atol=1e-6)
+    arrays = optimistix.least_squares(residual, solver, state.to_pure_dict()).value
+    found = optimistix.least_squares(lambda s, _: liftnn.merge(graphdef, s)(x) - y, solver, state).value
+    for name, value in arrays.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-5)

@@ -172,7 +172,14 @@ def _load() -> Any:
     global _trace_now
     extend: Any = importlib.import_module("jax.extend")
     extend.source_info_util.register_exclusion(OWN_FOLDER)
-    trace_now: Any = extend.core.get_opaque_trace_state
+    opaque_trace_state: Any = extend.core.get_opaque_trace_state
+
+    def trace_now() -> Any:
+        try:
+            return opaque_trace_state()
+        except AssertionError:  # in a rule of a primitive, where JAX is in no trace
+            return None
+
     thread = threading.Thread(target=lambda: setattr(PLAIN, "trace_state", trace_now()))
     thread.start()
     thread.join()
