@@ -16,6 +16,7 @@ import optax
 import pytest
 from tests.raising import raises
 
+import liftnn
 from liftnn import errors
 from liftnn._src.static_values.static import Snapshot, Static, static_key
 
@@ -414,6 +415,53 @@ def test_the_copy_of_an_unhashable_value_cannot_be_changed_through_what_it_gives
     static = Static({1, 2})
     static.value.add(3)
     assert static.value == {1, 2}
+
+
+class Config:
+    """As a model of pydantic: compared by content, so not hashable."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def __eq__(self, other):
+        return vars(self) == vars(other)
+
+
+class Scaled(liftnn.Module):
+    def __init__(self, scale):
+        self.config = Config(jnp.array(scale))
+        self.weight = liftnn.Param(jnp.ones(2))
+
+    def __call__(self, x):
+        return x * self.config.scale * self.weight
+
+
+def test_a_jax_array_in_an_unhashable_value_is_concrete_under_a_trace():
+    """liftnn's copies and comparisons of it are not part of the trace."""
+    model = Scaled(2.0)
+    run = liftnn.jit(lambda model, x: model(x))
+    for scale in (2.0, 3.0):
+        model.config.scale = jnp.array(scale)
+        assert run(model, 1.0).tolist() == [scale, scale]
+    assert run(Scaled(3.0), 1.0).tolist() == [3.0, 3.0]
+    assert run.n_traces == 2
+    assert liftnn.vmap(Scaled.__call__, in_axes=(None, 0))(model, jnp.arange(2.0)).tolist() == [
+        [0, 0],
+        [3, 3],
+    ]
+    assert liftnn.grad(lambda model: model(1.0).sum())(model).weight.tolist() == [3.0, 3.0]
+
+
+def test_an_unhashable_value_with_an_array_from_outside_can_be_stored_under_a_trace():
+    model, scale = Scaled(2.0), jnp.array(5.0)
+
+    @liftnn.jit
+    def replace(model):
+        model.config = Config(scale)
+
+    replace(model)
+    assert model.config.scale == 5.0
+    assert model(1.0).tolist() == [5.0, 5.0]
 
 
 def test_a_hashable_value_is_given_back_itself():

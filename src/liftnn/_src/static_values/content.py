@@ -14,6 +14,7 @@ import weakref
 from collections.abc import MappingView, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from liftnn import errors
@@ -48,7 +49,8 @@ class Copied:
     def __init__(self, value: Any):
         try:
             self.copy = copy_deeply(value)
-            same = value == self.copy
+            with jax.ensure_compile_time_eval():
+                same = value == self.copy
         except errors.StructureError:
             raise
         except Exception as error:
@@ -67,14 +69,17 @@ class Copied:
 
     def matches(self, value: Any) -> bool:
         """Return whether a value equals the copy; no other copy is made."""
-        return type(self.copy) is type(value) and bool(self.copy == value)
+        if type(self.copy) is not type(value):
+            return False
+        with jax.ensure_compile_time_eval():
+            return bool(self.copy == value)
 
     def __hash__(self) -> int:
         return hash(type(self.copy))
 
 
 def copy_deeply(value: Any) -> Any:
-    """Return a copy of a value that can change in place.
+    """Return a copy of a value that can change in place. Arrays in it are copied at once, also under a trace.
 
     Args:
       value: The value.
@@ -86,7 +91,8 @@ def copy_deeply(value: Any) -> Any:
       StructureError: If the value holds a Module or Variable: changes of it would not be seen in the copy.
     """
     memo: dict[int, Any] = {}
-    copied = copy.deepcopy(value, memo)
+    with jax.ensure_compile_time_eval():
+        copied = copy.deepcopy(value, memo)
     found = next((x for x in memo.values() if hasattr(type(x), "__graph_node__")), None)
     if found is None:
         return copied

@@ -8,7 +8,6 @@ compared by identity.
 
 from __future__ import annotations
 
-import copy
 import types
 from typing import Any
 
@@ -51,7 +50,7 @@ class Static:
     def value(self) -> Any:
         """The value; a new copy if it is mutable."""
         key = self.key
-        return copy.deepcopy(key.copy) if isinstance(key, Snapshot) and key.is_copy else self._value
+        return copy_deeply(key.copy) if isinstance(key, Snapshot) and key.is_copy else self._value
 
     def __eq__(self, other: object) -> bool:
         if self is other:
