@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import liftnn
@@ -110,6 +113,44 @@ class Trainer:
 )
 def compiled_method_of_a_plain_object():
     Trainer().step(1.0)
+
+
+class Settings:
+    """An object that holds a dataclass, as that of a configuration library does, and no module."""
+
+    def __init__(self):
+        self.origin = dataclasses.make_dataclass("Origin", [])()
+
+    def __repr__(self):
+        return "Settings()"
+
+
+@message(
+    errors.ArgumentTypeError,
+    "args[1] of liftnn.jit is a Settings, not an array or a module: Settings().",
+    STATIC,
+)
+def settings_as_argument():
+    liftnn.jit(lambda model, settings: model.w)(Affine(), Settings())
+
+
+class Tensor:
+    """An array of another library, as a tensor of PyTorch or a column of pandas."""
+
+    def __array__(self, dtype=None, copy=None):
+        return np.ones(2)
+
+    def __repr__(self):
+        return "tensor([1., 1.])"
+
+
+@message(
+    errors.ArgumentTypeError,
+    "args[1].x of liftnn.jit is a Tensor, not an array or a module: tensor([1., 1.]).",
+    "Pass it as an array, as in `numpy.asarray(x)`.",
+)
+def array_of_another_library():
+    liftnn.jit(lambda model, batch: model(batch["x"]))(Affine(), {"x": Tensor()})
 
 
 class Box:

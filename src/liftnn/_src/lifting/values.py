@@ -114,13 +114,18 @@ def not_dynamic(leaf: Any, path: str, transform: str) -> errors.ArgumentTypeErro
             f"Create the module: `{leaf.__qualname__}(...)`.",
         )
     text = ordered_repr(leaf)
+    remedy = None
+    if any(hasattr(type(x), "__graph_node__") for x in instance_dict(leaf).values()):
+        remedy = (
+            f"Make {type(leaf).__name__}, which has modules as attributes, a `liftnn.Module` or a dataclass. Or "
+            f"transform its bound method, as in `liftnn.{transform}(object.method)`."
+        )
+    elif hasattr(type(leaf), "__array__"):
+        remedy = "Pass it as an array, as in `numpy.asarray(x)`."
     return errors.ArgumentTypeError(
         f"{path} of liftnn.{transform} is {an(type(leaf))}, not an array or a module: "
         f"{f'{text}.' if len(text) <= 60 else f'{text:.57}...'}",
-        f"Make {type(leaf).__name__}, which has modules as attributes, a `liftnn.Module` or a dataclass. Or transform "
-        f"its bound method, as in `liftnn.{transform}(object.method)`."
-        if any(map(is_object, instance_dict(leaf).values()))
-        else None,
+        remedy,
     )
 
 
