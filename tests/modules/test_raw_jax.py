@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+import optimistix
 import pytest
+from flax import nnx
 from tests.user_modules import Affine
 
 import liftnn
@@ -85,7 +88,47 @@ def test_block_until_ready_waits_for_all_arrays_of_a_module():
     assert Waited.waits == 2
 
 
+def called_by(library):
+    """A function that belongs to a library, and maps over a tree."""
+    scope = {"__name__": f"{library}._solve", "jax": jax}
+    exec("def solve(tree): return jax.tree.map(lambda x: x, tree)", scope)
+    return scope["solve"]
+
+
+EQUINOX = (
+    "Use liftnn's transforms in place of Equinox's (liftnn.jit for equinox.filter_jit, liftnn.grad for "
+    "equinox.filter_grad ...), or pass the State from liftnn.split and merge it inside. A function that a solver calls "
+    "may capture the module, under liftnn.jit."
+)
+FLAX = (
+    "Use liftnn's function of the same name (liftnn.jit for nnx.jit, liftnn.split for nnx.split ...). A program for "
+    "Flax NNX needs `from liftnn.compat import nnx` in place of `from flax import nnx`."
+)
+SOLVER = (
+    "Let the function that {} calls capture the module, as in `lambda x: module(x)`, under liftnn.jit. Or pass the "
+    "State from liftnn.split, and merge it inside."
+)
 REMEDIES = {
+    "filter_jit": (lambda m: eqx.filter_jit(lambda m, x: m(x))(m, X), EQUINOX),
+    "filter_grad": (lambda m: eqx.filter_grad(lambda m, x: m(x).sum())(m, X), EQUINOX),
+    "filter_vmap": (lambda m: eqx.filter_vmap(lambda m, x: m(x), in_axes=(None, 0))(m, X), EQUINOX),
+    "partition": (lambda m: eqx.partition({"a": m}, eqx.is_array), EQUINOX),
+    "tree_at": (lambda m: eqx.tree_at(lambda m: m.w, m, X), EQUINOX),
+    "nnx.jit": (lambda m: nnx.jit(lambda m, x: m(x))(m, X), FLAX),
+    "nnx.split": (nnx.split, FLAX),
+    "optimistix": (
+        lambda m: optimistix.fixed_point(
+            lambda z, m: m(z), optimistix.FixedPointIteration(rtol=1e-5, atol=1e-5), X, args=m
+        ),
+        EQUINOX,  # optimistix compiles its functions with filter_jit
+    ),
+    "diffrax": (called_by("diffrax"), SOLVER.format("diffrax")),
+    "blackjax": (called_by("blackjax"), SOLVER.format("blackjax")),
+    "chex": (called_by("chex"), "Pass `liftnn.state(module)`, which is a pytree of arrays."),
+    "orbax": (
+        called_by("orbax"),
+        "Write `liftnn.save(folder, step, module)`, or pass `liftnn.state(module)` to Orbax.",
+    ),
     "device_put": (
         lambda m: jax.device_put({"a": m}, jax.devices()[0]),
         "Write `liftnn.device_put(module, device)`, which moves a module in place.",

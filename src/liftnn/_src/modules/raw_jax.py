@@ -49,19 +49,43 @@ _RAW_JAX_REMEDY = (
 )
 
 
+_SOLVER_REMEDY = (
+    "Let the function that {library} calls capture the module, as in `lambda x: module(x)`, under liftnn.jit. Or pass "
+    "the State from liftnn.split, and merge it inside."
+)
+_REMEDIES = {
+    "equinox": "Use liftnn's transforms in place of Equinox's (liftnn.jit for equinox.filter_jit, liftnn.grad for "
+    "equinox.filter_grad ...), or pass the State from liftnn.split and merge it inside. A function that a solver calls "
+    "may capture the module, under liftnn.jit.",
+    "flax": "Use liftnn's function of the same name (liftnn.jit for nnx.jit, liftnn.split for nnx.split ...). A "
+    "program for Flax NNX needs `from liftnn.compat import nnx` in place of `from flax import nnx`.",
+    "chex": "Pass `liftnn.state(module)`, which is a pytree of arrays.",
+    "orbax": "Write `liftnn.save(folder, step, module)`, or pass `liftnn.state(module)` to Orbax.",
+    **{
+        library: _SOLVER_REMEDY.format(library=library)
+        for library in ("diffrax", "optimistix", "lineax", "jaxopt", "blackjax", "numpyro")
+    },
+}
+"""What to write for a module that was passed to a library, by the package that the user has called."""
+
+_ON_THE_WAY = frozenset(["jax", "jaxlib", "liftnn", "optax", "contextlib", "functools", *_REMEDIES])
+"""Packages whose functions may stand between the user's call and JAX."""
+
+
 def _remedy_for_caller() -> str:
-    """Return what to write in place of the function that was called, if it has a counterpart of another name."""
-    frame = sys._getframe(2)
+    """Return what to write in place of the function that was called; empty if it is one of JAX's."""
+    frame, remedy = sys._getframe(2), ""
     while frame is not None:
         package = str(frame.f_globals.get("__name__")).partition(".")[0]
         if frame.f_code is _DEVICE_PUT:
             return "Write `liftnn.device_put(module, device)`, which moves a module in place."
         if package == "optax" and frame.f_code.co_name in ("init", "init_fn"):
             return "Write `liftnn.Optimizer(module, tx)`, which holds the transformation `tx` with its state."
-        if package not in ("jax", "jaxlib", "liftnn", "optax"):
+        if package not in _ON_THE_WAY:
             break
+        remedy = _REMEDIES.get(package, remedy)
         frame = frame.f_back
-    return ""
+    return remedy
 
 
 def _only_reads() -> bool:
