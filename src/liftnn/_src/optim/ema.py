@@ -16,7 +16,14 @@ from liftnn._src.graph.undo import to_the_end
 from liftnn._src.modules.copies import copy_modules
 from liftnn._src.modules.module import Module
 from liftnn._src.optim.fixed_entries import with_fixed_entries
-from liftnn._src.optim.layout import check_values, find_leaves, same_shapes, shapes_text
+from liftnn._src.optim.layout import (
+    check_arrays,
+    check_values,
+    find_leaves,
+    is_array,
+    same_shapes,
+    shapes_text,
+)
 from liftnn._src.publish import publish
 from liftnn._src.trees import Path, an, format_path, is_argument_array, list_paths
 from liftnn._src.variables.nested import mismatch
@@ -83,6 +90,7 @@ class EMA(Module):
                 if only is ...
                 else "Pass a filter as `only` that matches Variables of the model, such as liftnn.Param.",
             )
+        check_arrays(variables, _PURPOSE)
         check_values(variables, _PURPOSE)
         copies = [(path, x.replace(jax.tree.map(jnp.copy, x.raw_value))) for path, x in variables.items()]
         self.params = with_fixed_entries(State.from_flat(copies))
@@ -151,8 +159,8 @@ def _find_averaged(tree: Any, only: Filter) -> dict[Path, Variable[Any]]:
 
 
 def _is_inexact(x: Variable[Any]) -> bool:
-    values = jax.tree.leaves(x.raw_value)
-    return bool(values) and all(jnp.issubdtype(jnp.result_type(v), jnp.inexact) for v in values)
+    values = filter(is_array, jax.tree.leaves(x.raw_value))
+    return all(jnp.issubdtype(jnp.result_type(v), jnp.inexact) for v in values)
 
 
 def _check(averages: Mapping[Path, Any], values: Mapping[Path, Any]) -> None:

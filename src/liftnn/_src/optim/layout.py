@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,7 +14,17 @@ from liftnn._src.filters import Filter, first_match, to_predicates
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.optim.fixed_entries import convert
 from liftnn._src.publish import PICKLED, publish
-from liftnn._src.trees import Key, Path, format_path, is_jax_array, is_leaf_tree, key_of, same_tree
+from liftnn._src.trees import (
+    Key,
+    Path,
+    an,
+    format_path,
+    is_argument_array,
+    is_jax_array,
+    is_leaf_tree,
+    key_of,
+    same_tree,
+)
 from liftnn._src.variables import frames
 from liftnn._src.variables.metadata import SHARDING_NAMES, Metadata, holds_nodes
 from liftnn._src.variables.operators import unwrap_raw
@@ -167,7 +177,12 @@ def has_arrays(x: Any) -> bool:
     if not isinstance(x, Variable):
         return True
     value = x.raw_value
-    return is_jax_array(value) or bool(jax.tree.leaves(value))
+    return is_jax_array(value) or any(map(is_array, jax.tree.leaves(value)))
+
+
+def is_array(x: Any) -> bool:
+    """Return whether a part of a value is an array, perhaps an abstract one."""
+    return is_argument_array(x) or isinstance(x, jax.ShapeDtypeStruct)
 
 
 def check_values(leaves: Mapping[Path, Any], purpose: str) -> None:
@@ -177,16 +192,39 @@ def check_values(leaves: Mapping[Path, Any], purpose: str) -> None:
       leaves: The leaves by path.
       purpose: What cannot be done without values, such as "an EMA cannot average it".
     """
-    for path, x in leaves.items():
-        value = unwrap_raw(x)
-        if not is_jax_array(value) and any(
-            isinstance(v, jax.ShapeDtypeStruct) for v in jax.tree.leaves(value)
-        ):
+    for path, _, v in _parts(leaves):
+        if isinstance(v, jax.ShapeDtypeStruct):
             raise errors.ArgumentTypeError(
                 f"{format_path(path)} is abstract: it has a shape and a dtype, but no value, so {purpose}.",
                 "Create the model without `eval_shape`, or set all its Variables first, for example by "
                 "`update(model, state)`.",
             )
+
+
+def check_arrays(leaves: Mapping[Path, Any], purpose: str) -> None:
+    """Raise ArgumentTypeError if the value of a Variable holds more than arrays, such as a function; name the first.
+
+    Args:
+      leaves: The leaves by path.
+      purpose: What cannot be done with it, such as "an EMA cannot average it".
+    """
+    for path, entry, v in _parts(leaves):
+        if not is_array(v):
+            where = format_path(tuple(map(key_of, entry)), f"{format_path(path)}.value")
+            raise errors.ArgumentTypeError(
+                f"{where} is {an(type(v))}, not an array, so {purpose}.",
+                "Store only arrays in the Variable, and the rest in an attribute of the module. For a module of "
+                "Equinox, `equinox.partition(x, equinox.is_inexact_array)` returns the two parts.",
+            )
+
+
+def _parts(leaves: Mapping[Path, Any]) -> Iterator[tuple[Path, Any, Any]]:
+    """Yield each part of the values that are no JAX arrays: the path of the leaf, the key path in its value, itself."""
+    for path, x in leaves.items():
+        value = unwrap_raw(x)
+        if not is_jax_array(value):
+            for entry, v in jax.tree_util.tree_leaves_with_path(value):
+                yield path, entry, v
 
 
 publish(restore_layout, module=PICKLED)

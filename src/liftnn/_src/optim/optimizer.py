@@ -21,6 +21,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.modules.verbs import find_variables
 from liftnn._src.optim.layout import (
     ParameterLayout,
+    check_arrays,
     check_values,
     find_leaves,
     has_arrays,
@@ -110,6 +111,7 @@ class Optimizer(Module):
                 if wrt is ...
                 else "Pass a filter as `wrt` that matches Variables of the model, such as liftnn.Param.",
             )
+        check_arrays(leaves, "an Optimizer cannot update it")
         self._layout = ParameterLayout(leaves)
         try:
             opt_state = init_state(tx, self._layout.state(leaves))
