@@ -71,6 +71,22 @@ def test_the_function_of_a_loop_is_named():
         liftnn.fori_loop(0, 2, step, jnp.ones(3))
 
 
+def test_a_callable_of_an_extension_leads_to_the_function_that_it_calls():
+    """As a wrapper of the package wrapt, `f.__call__` is an object without attributes that a search could read."""
+    model = Affine(2.0)
+
+    def f(x):
+        return model(x)
+
+    step, x = liftnn.jit(f.__call__), jnp.ones(3)
+    np.testing.assert_array_equal(step(x), model(x))
+    model.w.value = 7 * model.w.value
+    np.testing.assert_array_equal(step(x), model(x))
+    model = Affine(5.0)
+    np.testing.assert_array_equal(step(x), model(x))
+    assert step.n_traces == 1
+
+
 @pytest.mark.parametrize("transform", [liftnn.vmap, liftnn.grad, liftnn.remat], ids=["vmap", "grad", "remat"])
 def test_an_eager_function_takes_what_the_iterator_gives_and_does_not_warn(transform):
     first, second = Affine(2.0, size=()), Affine(3.0, size=())

@@ -299,6 +299,9 @@ def _expand_holder(x: Any, attributes: Mapping[str, Any], scope: Scope, is_conte
         if follow_all or n in scope.names:
             value = SLOT.read(x, member)
             steps.append(Step(value, f".{n}", n, Guard(SLOT, x, member, value, is_atom(value)), True))
+    if scope.every and not steps and any("__call__" in vars(base) for base in cls.__mro__):
+        # a callable of an extension, such as a wrapper of the package wrapt; what it refers to is not rebound
+        steps += [Step(y, "", ("referent", i)) for i, y in enumerate(gc.get_referents(x)) if y is not cls]
     assigned = assigned_guards(x, attributes)
     class_step = cls if scope.every else ClassOf(cls)
     steps.append(Step(class_step, "", "__class__", assigned[0], True))
