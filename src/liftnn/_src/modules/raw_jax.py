@@ -53,7 +53,7 @@ _SOLVER_REMEDY = (
     "Let the function that {library} calls capture the module, as in `lambda x: module(x)`, under liftnn.jit. Or pass "
     "the State from liftnn.split, and merge it inside."
 )
-_REMEDIES = {
+_LIBRARY_REMEDIES = {
     "equinox": "Use liftnn's transforms in place of Equinox's (liftnn.jit for equinox.filter_jit, liftnn.grad for "
     "equinox.filter_grad ...), or pass the State from liftnn.split and merge it inside. A function that a solver calls "
     "may capture the module, under liftnn.jit.",
@@ -68,7 +68,7 @@ _REMEDIES = {
 }
 """What to write for a module that was passed to a library, by the package that the user has called."""
 
-_ON_THE_WAY = frozenset(["jax", "jaxlib", "liftnn", "optax", "contextlib", "functools", *_REMEDIES])
+_ON_THE_WAY = frozenset(["jax", "jaxlib", "liftnn", "optax", "contextlib", "functools", *_LIBRARY_REMEDIES])
 """Packages whose functions may stand between the user's call and JAX."""
 
 
@@ -83,7 +83,7 @@ def _remedy_for_caller() -> str:
             return "Write `liftnn.Optimizer(module, tx)`, which holds the transformation `tx` with its state."
         if package not in _ON_THE_WAY:
             break
-        remedy = _REMEDIES.get(package, remedy)
+        remedy = _LIBRARY_REMEDIES.get(package, remedy)
         frame = frame.f_back
     return remedy
 
