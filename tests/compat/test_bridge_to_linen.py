@@ -108,6 +108,13 @@ def test_linen_in_a_module_in_linen():
     same(updates["batch_stats"]["inner"], expected_updates["batch_stats"])
 
 
+def test_linen_prints_a_table_of_it():
+    plain = {"force_terminal": False, "width": 200}
+    table = nnx.bridge.to_linen(nnx.Linear, 4, 3).tabulate(jax.random.key(0), X, console_kwargs=plain)
+    assert "kernel: float32[4,3]" in table
+    assert "Total Parameters: 15" in table
+
+
 def test_values_without_a_variable_are_named_in_a_warning():
     model = nnx.bridge.to_linen(nnx.Linear, 4, 3)
     variables = model.init(jax.random.key(0), X)

@@ -71,11 +71,11 @@ class ToLinen(linen.Module):
         options = dict(self.kwargs)
         is_first = self.is_initializing()
         if not self.skip_rng:
-            options["rngs"] = self._rngs(add_default=not is_first)
+            options["rngs"] = _rngs_of(self, add_default=not is_first)
         module = self.nnx_class(*self.args, **options)
         method = _method_of(type(module), nnx_method)
         if is_first:
-            self._store(module)
+            _store(self, module)
         else:
             _load(module, self.variables)
         assert self.scope is not None
@@ -85,7 +85,7 @@ class ToLinen(linen.Module):
                 out = method(module, *args, **kwargs)
         finally:
             mutable_outside.reset(token)
-        self._store(module, only_new=is_first)
+        _store(self, module, only_new=is_first)
         return out
 
     def __getattr__(self, name: str) -> Any:
@@ -104,35 +104,38 @@ class ToLinen(linen.Module):
 
         return types.MethodType(call, self)
 
-    def _rngs(self, add_default: bool) -> Rngs:
-        """Return the streams of the call; without keys, layers get a fixed stream, whose values are replaced."""
-        assert self.scope is not None
-        keys: dict[str, Any] = {name: self.make_rng(name) for name in self.scope.rngs}
-        if add_default:
-            keys.setdefault("default", 0)
-        return Rngs(**keys)
 
-    def _store(self, module: Any, only_new: bool = False) -> None:
-        """Store the Variables of a module as variables of Linen, in the collections that may be changed.
+def _rngs_of(outer: ToLinen, add_default: bool) -> Rngs:
+    """Return the streams of a call; without keys, layers get a fixed stream, whose values are replaced."""
+    assert outer.scope is not None
+    keys: dict[str, Any] = {name: outer.make_rng(name) for name in outer.scope.rngs}
+    if add_default:
+        keys.setdefault("default", 0)
+    return Rngs(**keys)
 
-        Args:
-          module: The module.
-          only_new: Whether the variables that there are stay as they are: `init` returns the values before the call.
-            The default is False.
-        """
-        collections: dict[str, dict[Any, Any]] = {}
-        for path, variable in to_flat_state(splitting.state(module, Not(RngState))):
-            name = variable_name_from_type(type(variable), allow_register=True)
-            if not self.is_mutable_collection(name):
-                continue
-            inner = collections.setdefault(name, unfreeze(dict(self.variables.get(name, {}))))
-            for key in path[:-1]:
-                inner = inner.setdefault(key, {})
-            if not (only_new and path[-1] in inner):
-                inner[path[-1]] = variable.value if self.metadata_fn is None else self.metadata_fn(variable)
-        for name, variables in collections.items():
-            for key, x in variables.items():
-                self.put_variable(name, key, x)
+
+def _store(outer: ToLinen, module: Any, only_new: bool = False) -> None:
+    """Store the Variables of a module as variables of Linen, in the collections that may be changed.
+
+    Args:
+      outer: The Linen module.
+      module: The module.
+      only_new: Whether the variables that there are stay as they are: `init` returns the values before the call. The
+        default is False.
+    """
+    collections: dict[str, dict[Any, Any]] = {}
+    for path, variable in to_flat_state(splitting.state(module, Not(RngState))):
+        name = variable_name_from_type(type(variable), allow_register=True)
+        if not outer.is_mutable_collection(name):
+            continue
+        inner = collections.setdefault(name, unfreeze(dict(outer.variables.get(name, {}))))
+        for key in path[:-1]:
+            inner = inner.setdefault(key, {})
+        if not (only_new and path[-1] in inner):
+            inner[path[-1]] = variable.value if outer.metadata_fn is None else outer.metadata_fn(variable)
+    for name, variables in collections.items():
+        for key, x in variables.items():
+            outer.put_variable(name, key, x)
 
 
 def _method_of(cls: type, method: Callable[..., Any] | str | None) -> Callable[..., Any]:
