@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +60,37 @@ def options(cls, others):
 
 def make(cls, name, size, others):
     return getattr(liftnn, cls)(**{name: size}, **options(cls, others), rngs=liftnn.Rngs(0))
+
+
+WITH_SEQUENCES = {
+    "Conv": ((2, 3), {"kernel_size": (3, 2)}),
+    "ConvTranspose": ((2, 3), {"kernel_size": (3, 2)}),
+    "LinearGeneral": ((), {"in_features": (2, 3), "out_features": (4, 5), "axis": (-2, -1)}),
+    "Einsum": (("ab,bc->ac",), {"kernel_shape": (2, 3), "bias_shape": (3,)}),
+}
+
+
+@pytest.mark.parametrize("sequence", [collections.UserList, np.array, list], ids=["user", "numpy", "list"])
+@pytest.mark.parametrize("cls", WITH_SEQUENCES)
+def test_sizes_are_any_sequence(cls, sequence):
+    """Such as the ListConfig of OmegaConf, which is no list."""
+    args, sizes = WITH_SEQUENCES[cls]
+    expected = getattr(nnx, cls)(*args, **sizes, rngs=nnx.Rngs(0))
+    layer = getattr(liftnn, cls)(
+        *args, **{name: sequence(x) for name, x in sizes.items()}, rngs=liftnn.Rngs(0)
+    )
+    assert layer.kernel.shape == expected.kernel.shape
+    assert layer.bias.shape == expected.bias.shape
+
+
+def test_a_convolution_takes_any_sequences():
+    x = jnp.ones((1, 8, 8, 2))
+    sizes = {"kernel_size": (3, 2), "strides": (2, 1), "padding": ((1, 1), (0, 1)), "kernel_dilation": (1, 2)}
+    expected = nnx.Conv(2, 3, **sizes, rngs=nnx.Rngs(0))(x)
+    layer = liftnn.Conv(
+        2, 3, **{name: collections.UserList(x) for name, x in sizes.items()}, rngs=liftnn.Rngs(0)
+    )
+    assert liftnn.jit(layer)(x).shape == expected.shape
 
 
 @pytest.mark.parametrize("case", {**ONE, **SEVERAL}, ids=" ".join)
