@@ -96,6 +96,30 @@ def module_as_key():
     attribute({Affine(): 1})
 
 
+@jax.tree_util.register_pytree_node_class
+class Distribution:
+    """As in distrax: the class flattens all that an object holds."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def tree_flatten(self):
+        return jax.tree.flatten(vars(self))
+
+    @classmethod
+    def tree_unflatten(cls, treedef, leaves):
+        raise AssertionError
+
+
+@message(
+    errors.StructureError,
+    "layers[1].inner.x: A Distribution is a pytree whose class flattens what it holds with JAX, and it holds a module.",
+    "Store the module in an attribute of a Module, and create the Distribution in the method that uses it.",
+)
+def pytree_that_flattens_the_module_in_it():
+    attribute(Distribution(Affine()))
+
+
 @message(
     errors.StructureError,
     "layers[1].inner.x: A static value of type Uncopied is not hashable and cannot be copied and compared "

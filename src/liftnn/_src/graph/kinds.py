@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import jax
 
+from liftnn import errors
 from liftnn._src.graph.attributes import FlattenedNode, fill_attributes, flatten_attributes, make_shell
 from liftnn._src.graph.closures import (
     ATTRIBUTES,
@@ -151,7 +152,14 @@ def _flatten_pytree(x: Any) -> FlattenedNode:
     found = flatten_state(x)
     if found is not None:
         return found
-    entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda y: y is not x)
+    try:
+        entries, treedef = jax.tree_util.tree_flatten_with_path(x, is_leaf=lambda y: y is not x)
+    except errors.ArgumentTypeError:  # of a module that JAX would flatten
+        cls = type(x).__qualname__
+        raise errors.StructureError(
+            f"A {cls} is a pytree whose class flattens what it holds with JAX, and it holds a module.",
+            f"Store the module in an attribute of a Module, and create the {cls} in the method that uses it.",
+        ) from None
     keys = tuple([key_of(path[0]) if path else None for path, _ in entries])
     if len(set(keys)) < len(keys):  # a class may give two children one key
         keys = tuple(range(len(keys)))
