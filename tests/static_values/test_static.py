@@ -9,6 +9,7 @@ import functools
 import math
 import pickle
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -462,6 +463,25 @@ def test_an_unhashable_value_with_an_array_from_outside_can_be_stored_under_a_tr
     replace(model)
     assert model.config.scale == 5.0
     assert model(1.0).tolist() == [5.0, 5.0]
+
+
+class TwoOfLinen(liftnn.Module):
+    def __init__(self, features, seed):
+        self.first, self.second = flax.linen.Dense(features), flax.linen.Dense(2)
+        self.params = liftnn.Param(self.first.init(jax.random.key(seed), jnp.ones(3)))
+        self.others = liftnn.Param(self.second.init(jax.random.key(seed + 1), jnp.ones(features)))
+
+    def __call__(self, x):
+        return self.second.apply(self.others.value, self.first.apply(self.params.value, x))
+
+
+def test_equal_modules_of_linen_are_interchangeable():
+    """Each has an id of its own, which is no part of its content."""
+    run, x = liftnn.jit(lambda model, x: model(x)), jnp.ones(3)
+    for features, seed in ((4, 0), (4, 2), (5, 4), (4, 6)):
+        model = TwoOfLinen(features, seed)
+        np.testing.assert_allclose(run(model, x), model(x), rtol=1e-6)
+    assert run.n_traces == 2
 
 
 def test_a_hashable_value_is_given_back_itself():
