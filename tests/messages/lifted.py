@@ -173,6 +173,29 @@ def object_with_a_traced_array():
     liftnn.jit(attach)(Holder(layers=[Affine()]), 2.0)
 
 
+class Model:
+    """A configuration that is compared by content, as a model of pydantic."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def __eq__(self, other):
+        return vars(self) == vars(other)
+
+
+@message(
+    errors.StructureError,
+    "args[0].layers[1].config: A static value of type Model holds an array computed inside the function. The array "
+    "would leak as a tracer.",
+    "Store the array in an attribute, a Variable, or a list, dict or dataclass of them.",
+)
+def unhashable_object_with_a_traced_array():
+    def attach(model, x):
+        model.layers.append(Holder(config=Model(x)))
+
+    liftnn.jit(attach)(Holder(layers=[Affine()]), 2.0)
+
+
 @message(
     errors.StructureError,
     "the output.tx.init is a function that holds an array computed inside the function. The array would leak as a "

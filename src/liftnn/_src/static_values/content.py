@@ -106,6 +106,12 @@ def copy_deeply(value: Any) -> Any:
 
 def cannot_copy(value: Any, error: Exception) -> errors.StructureError:
     """Return the error for a value that is not hashable and cannot be copied."""
+    if isinstance(error, jax.errors.ConcretizationTypeError):
+        return errors.StructureError(
+            f"A static value of type {type(value).__qualname__} holds an array computed inside the function. The array "
+            "would leak as a tracer.",
+            "Store the array in an attribute, a Variable, or a list, dict or dataclass of them.",
+        )
     copied = [code for cls, code in _COPIES.items() if isinstance(value, cls)]
     return errors.StructureError(
         f"A static value of type {type(value).__qualname__} is not hashable and cannot be copied and "
