@@ -255,9 +255,7 @@ _BY_NAME: dict[tuple[str, str], ValueKind] = {
     ("fractions", "Fraction"): ValueKind(lambda x: ((x.numerator, x.denominator), ()), is_leaf=True),
     ("optax", "MultiSteps"): ValueKind(lambda x: (tuple(vars(x)), tuple(vars(x).values()))),
     ("zoneinfo", "ZoneInfo"): _IDENTICAL,
-    ("flax.ids", "FlaxId"): ValueKind(
-        lambda x: (None, ()), is_leaf=True
-    ),  # each Linen module has another one
+    ("flax.ids", "FlaxId"): ValueKind(lambda x: (None, ()), is_leaf=True),  # each Linen module has another
 }
 """Types by the module that has them, and their name there: `import liftnn` does not load these modules."""
 
