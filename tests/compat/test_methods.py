@@ -13,6 +13,20 @@ TEXTS = {
         variables[0].set_metadata(eager_sharding=False)
         result.append(variables[0].eager_sharding)
         """,
+    "a Variable that passes on the default index": """
+        import flax.typing
+        class Square(nnx.Param):
+            def get_value(self, *, index=flax.typing.MISSING):
+                return super().get_value(index=index) ** 2
+            def set_value(self, value, *, index=flax.typing.MISSING):
+                super().set_value(jnp.sqrt(value), index=index)
+        v = Square(jnp.array([1.0, 2.0, 3.0]))
+        read = [v.get_value(), v[...], v[1], v + 1, nnx.jit(lambda v: v * 2)(v)]
+        v[0] = 16.0
+        indexed = v.get_value()
+        v.set_value(jnp.array([4.0, 9.0]))
+        result = [read, indexed, v.get_value()]
+        """,
     "flat_state": """
         state = nnx.state(nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Linear(3, 1, rngs=nnx.Rngs(1))))
         flat = state.flat_state()
