@@ -34,6 +34,18 @@ DIFFERENCES = {
         ([()], False),
         ([("scale",), ()], True),
     ),
+    "the gradient of what a bound method in an attribute uses": (
+        """
+        class Model(nnx.Module):
+            def __init__(self):
+                self.embed = nnx.Embed(2, 1, embedding_init=nnx.initializers.ones, rngs=nnx.Rngs(0))
+                self.head = self.embed.attend
+        grads = nnx.grad(lambda model: model.head(jnp.ones(1)).sum())(Model())
+        result = grads["embed"]["embedding"][...].tolist()
+        """,
+        [[0], [0]],
+        [[1], [1]],
+    ),
     "the name of the value in the repr of a Variable": (
         "result = [name for name in ('raw_value=', ' value=') if name in repr(nnx.Param(jnp.ones(2)))]",
         [" value="],
