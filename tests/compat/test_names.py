@@ -17,7 +17,7 @@ from tests.raising import raises
 
 import liftnn
 import liftnn.compat
-from liftnn._src.compat.unsupported import REASONS
+from liftnn._src.compat.unsupported import REASONS, REMOVED
 from liftnn.compat import nnx
 
 FLAX = sorted(name for name in dir(flax.nnx) if not name.startswith("_"))
@@ -185,6 +185,17 @@ def test_the_linen_like_modules_of_the_bridge_raise_when_they_are_used():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match=r"module 'liftnn\.compat\.nnx' has no attribute 'nonsense'"):
         nnx.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("name", sorted(REMOVED))
+def test_a_name_that_flax_has_removed_is_an_attribute_error_that_says_what_to_write(name):
+    assert not hasattr(flax.nnx, name)
+    assert not hasattr(nnx, name)
+    with raises(
+        liftnn.errors.AttributeNameError,
+        f"module 'liftnn.compat.nnx' has no attribute {name!r}, which Flax NNX has removed.\n{REMOVED[name]}",
+    ):
+        getattr(nnx, name)
 
 
 def python(code):

@@ -8,6 +8,7 @@ import optax
 
 import liftnn
 from liftnn import errors, nn
+from liftnn.compat import nnx
 from tests.messages.registry import message
 from tests.user_modules import Affine
 
@@ -91,6 +92,15 @@ def layer_in_nn():
 )
 def layer_of_pytorch_in_nn():
     nn.Mish  # noqa: B018
+
+
+@message(
+    errors.AttributeNameError,
+    "module 'liftnn.compat.nnx' has no attribute 'with_sharding_constraint', which Flax NNX has removed.",
+    "Write `jax.lax.with_sharding_constraint(state, nnx.get_named_sharding(state, mesh))`.",
+)
+def name_that_flax_nnx_has_removed():
+    nnx.with_sharding_constraint  # noqa: B018
 
 
 @message(

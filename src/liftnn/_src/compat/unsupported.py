@@ -31,6 +31,31 @@ REASONS: dict[str, tuple[str, str]] = {
 """For each name, why it is missing, and what to do instead."""
 
 
+REMOVED = {
+    "to_arrays": "Leave it out: the Variables of liftnn always hold arrays.",
+    "with_sharding_constraint": (
+        "Write `jax.lax.with_sharding_constraint(state, nnx.get_named_sharding(state, mesh))`."
+    ),
+}
+"""Names that Flax NNX had before 0.12 and that programs still use, and what to write instead."""
+
+
+def unknown_name(module: str, name: str) -> AttributeError:
+    """Return the error for a name that neither Flax NNX nor liftnn has.
+
+    Args:
+      module: The name of the module.
+      name: The name.
+
+    Returns:
+      The error; for a name of `REMOVED` it says what to write instead.
+    """
+    text = f"module {module!r} has no attribute {name!r}"
+    if name not in REMOVED:
+        return AttributeError(text)
+    return errors.AttributeNameError(f"{text}, which Flax NNX has removed.", REMOVED[name])
+
+
 class Unsupported:
     """The placeholder of a name that liftnn cannot support.
 

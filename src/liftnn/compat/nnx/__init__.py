@@ -12,7 +12,7 @@ from liftnn import *  # noqa: F403  # new names of liftnn are here by themselves
 from liftnn import _pickled
 from liftnn._src.compat.methods import add_methods as _add_methods
 from liftnn._src.compat.prefixes import prefix
-from liftnn._src.compat.unsupported import REASONS, unsupported as _unsupported
+from liftnn._src.compat.unsupported import REASONS, unknown_name as _unknown_name, unsupported as _unsupported
 from liftnn.compat.nnx import (
     bridge,
     compat,
@@ -285,7 +285,11 @@ __all__ += liftnn.__all__
 def __getattr__(name: str) -> _typing.Any:
     if name in REASONS:
         return _unsupported(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        raise _unknown_name(__name__, name)
+    except AttributeError as error:
+        error.__traceback__ = None  # it ends in the user's line
+        raise
 
 
 for _name in (
