@@ -236,6 +236,7 @@ class _Whole:
 
 
 WHOLE = _Whole()
+"""The default of `index` in `get_value` and `set_value`."""
 
 
 def _is_default(index: Any) -> bool:

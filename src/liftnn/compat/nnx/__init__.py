@@ -13,6 +13,7 @@ from liftnn import _pickled
 from liftnn._src.compat.methods import add_methods as _add_methods
 from liftnn._src.compat.prefixes import prefix
 from liftnn._src.compat.unsupported import REASONS, unknown_name as _unknown_name, unsupported as _unsupported
+from liftnn._src.tracebacks import boundary as _boundary
 from liftnn.compat.nnx import (
     bridge,
     compat,
@@ -282,14 +283,11 @@ __all__ = [
 __all__ += liftnn.__all__
 
 
+@_boundary
 def __getattr__(name: str) -> _typing.Any:
     if name in REASONS:
         return _unsupported(name)
-    try:
-        raise _unknown_name(__name__, name)
-    except AttributeError as error:
-        error.__traceback__ = None  # it ends in the user's line
-        raise
+    raise _unknown_name(__name__, name)
 
 
 for _name in (
