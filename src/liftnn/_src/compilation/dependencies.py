@@ -46,8 +46,8 @@ class EarlierContent(NamedTuple):
     snapshot: Snapshot
 
     def holds(self) -> bool:
-        """Return whether it still equals the copy."""
-        return self.snapshot.matches(self.value)
+        """Return whether it still equals the copy; called outside of traces."""
+        return self.snapshot.matches(self.value, in_trace=False)
 
 
 class Constant(NamedTuple):

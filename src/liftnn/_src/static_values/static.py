@@ -100,10 +100,15 @@ class Snapshot:
         elif content.is_mutable:
             self.copy = _copy(value, content)
 
-    def matches(self, value: Any) -> bool:
-        """Return whether a value has the content of the copy; no other copy is made."""
+    def matches(self, value: Any, in_trace: bool = True) -> bool:
+        """Return whether a value has the content of the copy; no other copy is made.
+
+        Args:
+          value: The value.
+          in_trace: Whether JAX may be tracing. The default is True.
+        """
         if isinstance(self.content, Copied):
-            return self.content.matches(value)
+            return self.content.matches(value, in_trace)
         return content_of(value).key == self.content
 
     def __eq__(self, other: object) -> bool:
