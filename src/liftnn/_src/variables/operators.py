@@ -239,15 +239,15 @@ WHOLE = _Whole()
 """The default of `index` in `get_value` and `set_value`."""
 
 
-def _is_default(index: Any) -> bool:
-    """Return whether an index is the default of Flax NNX, `flax.typing.MISSING`, which a subclass may pass on."""
-    return type(index).__module__ == "flax.typing"
+def is_part(index: Any) -> bool:
+    """Return whether an index that was passed is one: the default of Flax NNX, which a subclass may pass on, is not."""
+    return type(index).__module__ != "flax.typing"
 
 
 def part_of(value: Any, index: Any) -> Any:
     """Return the part of a value at an index or key; the value itself for `...`, or what a mutable array holds."""
     is_whole = index is ... and (is_jax_array(value) or not isinstance(value, jax.Ref))
-    return value if is_whole or _is_default(index) else value[index]
+    return value if is_whole else value[index]
 
 
 def with_part(value: Any, index: Any, item: Any) -> Any:
@@ -261,8 +261,6 @@ def with_part(value: Any, index: Any, item: Any) -> Any:
     Returns:
       The new value; an array of the same shape and dtype for an array. A mutable array (`jax.new_ref`) is written to.
     """
-    if _is_default(index):
-        return item
     if isinstance(value, np.ndarray) and any(map(is_tracer, jax.tree.leaves((index, item)))):
         value = jnp.asarray(value)
     if isinstance(value, jax.Array):

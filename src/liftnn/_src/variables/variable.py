@@ -25,7 +25,7 @@ from liftnn._src.variables.metadata_methods import (
     set_metadata_past_checks as set_metadata_past_checks,
 )
 from liftnn._src.variables.mistaken_metadata import warn_if_mistaken
-from liftnn._src.variables.operators import WHOLE, Operators, part_of, takes_index, unwrap, with_part
+from liftnn._src.variables.operators import WHOLE, Operators, is_part, part_of, takes_index, unwrap, with_part
 from liftnn._src.variables.placement import place_new
 from liftnn._src.variables.storage import Storage, store
 from liftnn._src.variables.variable_pytree import register
@@ -162,7 +162,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
         """
         resolved = frames.resolve(self) if frames.open_frames else self
         value = resolved._storage.value
-        if index is not WHOLE:
+        if index is not WHOLE and is_part(index):
             value = part_of(value, index)
         metadata = resolved._metadata
         on_get = getattr(type(self), "on_get_value", None)
@@ -193,7 +193,7 @@ class Variable(Operators[T], MetadataMethods, Displayed):
             value = on_set(resolved, value)
         for hook in metadata.writes:
             value = hook(resolved, value)
-        if index is not WHOLE:
+        if index is not WHOLE and is_part(index):
             value = with_part(resolved._storage.value, index, value)
         store(resolved, checked_value(value))
 
