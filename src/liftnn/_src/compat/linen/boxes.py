@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from flax.core import meta
 
 from liftnn import errors
 from liftnn._src.compat import sharding as sharding_of_flax
+from liftnn._src.compat.traversals import flatten_mapping, unflatten_mapping
 from liftnn._src.compat.variable_names import variable_name_from_type, variable_type_from_name
 from liftnn._src.publish import publish
 from liftnn._src.trees import Path, format_path
@@ -116,19 +117,6 @@ def unboxed(x: Any) -> Any:
     return x.unbox() if isinstance(x, meta.AxisMetadata) else x
 
 
-def flatten(tree: Mapping[str, Any]) -> dict[Path, Any]:
-    """Return the leaves of nested dicts by path."""
-    return dict(_flatten((), tree))
-
-
-def _flatten(path: Path, tree: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
-    for key, x in tree.items():
-        if isinstance(x, Mapping):
-            yield from _flatten((*path, key), x)
-        else:
-            yield (*path, key), x
-
-
 def variables_of(collections: Mapping[str, Any]) -> dict[Path, Variable[Any]]:
     """Return the Variables that stand for the variables of Linen, by their paths in their collections.
 
@@ -143,7 +131,7 @@ def variables_of(collections: Mapping[str, Any]) -> dict[Path, Variable[Any]]:
     """
     found: dict[Path, Variable[Any]] = {}
     for name, variables in collections.items():
-        for path, x in flatten(variables).items():
+        for path, x in flatten_mapping(variables).items():
             if path in found:
                 raise errors.StructureError(
                     f"The Linen module has two variables {format_path(path)}: in the collection {name!r}, and in that "
@@ -156,13 +144,8 @@ def variables_of(collections: Mapping[str, Any]) -> dict[Path, Variable[Any]]:
 
 def collections_of(variables: Mapping[Path, Variable[Any]]) -> dict[str, Any]:
     """Return the collections of variables of Linen that Variables stand for; the inverse of `variables_of`."""
-    collections: dict[str, Any] = {}
-    for path, variable in variables.items():
-        inner = collections.setdefault(variable_name_from_type(type(variable), allow_register=True), {})
-        for key in path[:-1]:
-            inner = inner.setdefault(key, {})
-        inner[path[-1]] = to_linen_var(variable)
-    return collections
+    names = {path: variable_name_from_type(type(x), allow_register=True) for path, x in variables.items()}
+    return unflatten_mapping({(names[path], *path): to_linen_var(x) for path, x in variables.items()})
 
 
 def with_partitioning(

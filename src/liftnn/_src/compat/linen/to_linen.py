@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flax import linen
-from flax.core import FrozenDict, unfreeze
+from flax.core import FrozenDict
 
 from liftnn import errors
 from liftnn._src.compat import splitting
 from liftnn._src.compat.flat_state import to_flat_state
-from liftnn._src.compat.linen.boxes import BRIDGE, flatten, to_linen_var, unboxed, variable_of
+from liftnn._src.compat.linen.boxes import BRIDGE, to_linen_var, unboxed, variable_of
 from liftnn._src.compat.linen.to_module import ToNNX, initializing, mutable_outside
+from liftnn._src.compat.traversals import flatten_mapping, unflatten_mapping
 from liftnn._src.compat.variable_names import variable_name_from_type
 from liftnn._src.filters import Not
 from liftnn._src.modules.iterate import iter_graph
@@ -123,18 +124,18 @@ def _store(outer: ToLinen, module: Any, only_new: bool = False) -> None:
       only_new: Whether the variables that there are stay as they are: `init` returns the values before the call. The
         default is False.
     """
-    collections: dict[str, dict[Any, Any]] = {}
+    collections: dict[str, dict[Path, Any]] = {}
     for path, variable in to_flat_state(splitting.state(module, Not(RngState))):
         name = variable_name_from_type(type(variable), allow_register=True)
         if not outer.is_mutable_collection(name):
             continue
-        inner = collections.setdefault(name, unfreeze(dict(outer.variables.get(name, {}))))
-        for key in path[:-1]:
-            inner = inner.setdefault(key, {})
-        if not (only_new and path[-1] in inner):
-            inner[path[-1]] = variable.value if outer.metadata_fn is None else outer.metadata_fn(variable)
+        if name not in collections:
+            collections[name] = flatten_mapping(outer.variables.get(name, {}))
+        if not (only_new and path in collections[name]):
+            x = variable.value if outer.metadata_fn is None else outer.metadata_fn(variable)
+            collections[name][path] = x
     for name, variables in collections.items():
-        for key, x in variables.items():
+        for key, x in unflatten_mapping(variables).items():
             outer.put_variable(name, key, x)
 
 
@@ -156,7 +157,7 @@ def _load(module: Any, collections: Mapping[str, Any]) -> None:
     wrappers = {path: x for path, x in iter_graph(module) if isinstance(x, ToNNX)}
     unknown: list[Path] = []
     for name, variables in collections.items():
-        for path, x in flatten(variables).items():
+        for path, x in flatten_mapping(variables).items():
             at = next((n for n in range(len(path)) if path[:n] in wrappers), None)
             if path in known:
                 known[path].value = unboxed(x)

@@ -14,7 +14,8 @@ from flax.core import unfreeze
 from flax.errors import ScopeCollectionNotFound
 
 from liftnn import errors
-from liftnn._src.compat.linen.boxes import BRIDGE, collections_of, flatten, variables_of
+from liftnn._src.compat.linen.boxes import BRIDGE, collections_of, variables_of
+from liftnn._src.compat.traversals import flatten_mapping
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.modules.iterate import iter_graph
 from liftnn._src.modules.module import Module
@@ -36,7 +37,7 @@ mutable_outside: contextvars.ContextVar[Any] = contextvars.ContextVar("mutable_o
 
 
 class LinenModule:
-    """A Linen module as a static attribute; by itself it would be a dataclass, whose fields are part of the model.
+    """A Linen module as a static attribute; without it, the Linen module is a dataclass, whose fields are in the model.
 
     Args:
       module: The Linen module. Two are equal if they have the same class and fields; if a field has no hash, as an
@@ -170,7 +171,7 @@ class ToNNX(Module):
     def _variables(self) -> dict[Path, Variable[Any]]:
         """Return the variables of the Linen module by path."""
         attributes = attributes_of(self).items()
-        found = flatten({name: x for name, x in attributes if not name.startswith(_OWN)})
+        found = flatten_mapping({name: x for name, x in attributes if not name.startswith(_OWN)})
         for path, x in found.items():
             if not isinstance(x, Variable):
                 raise errors.StructureError(
