@@ -20,7 +20,6 @@ from liftnn._src.optim.layout import (
     check_arrays,
     check_values,
     find_leaves,
-    is_array,
     same_shapes,
     shapes_text,
 )
@@ -159,7 +158,7 @@ def _find_averaged(tree: Any, only: Filter) -> dict[Path, Variable[Any]]:
 
 
 def _is_inexact(x: Variable[Any]) -> bool:
-    values = filter(is_array, jax.tree.leaves(x.raw_value))
+    values = filter(is_argument_array, jax.tree.leaves(x.raw_value))
     return all(jnp.issubdtype(jnp.result_type(v), jnp.inexact) for v in values)
 
 

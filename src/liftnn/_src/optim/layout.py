@@ -177,12 +177,7 @@ def has_arrays(x: Any) -> bool:
     if not isinstance(x, Variable):
         return True
     value = x.raw_value
-    return is_jax_array(value) or any(map(is_array, jax.tree.leaves(value)))
-
-
-def is_array(x: Any) -> bool:
-    """Return whether a part of a value is an array, perhaps an abstract one."""
-    return is_argument_array(x) or isinstance(x, jax.ShapeDtypeStruct)
+    return is_jax_array(value) or any(map(is_argument_array, jax.tree.leaves(value)))
 
 
 def check_values(leaves: Mapping[Path, Any], purpose: str) -> None:
@@ -209,7 +204,7 @@ def check_arrays(leaves: Mapping[Path, Any], purpose: str) -> None:
       purpose: What cannot be done with it, such as "an EMA cannot average it".
     """
     for path, entry, v in _parts(leaves):
-        if not is_array(v):
+        if not is_argument_array(v):
             where = format_path(tuple(map(key_of, entry)), f"{format_path(path)}.value")
             raise errors.ArgumentTypeError(
                 f"{where} is {an(type(v))}, not an array, so {purpose}.",
