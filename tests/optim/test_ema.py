@@ -296,27 +296,6 @@ def test_another_model_is_an_error_by_path_and_changes_nothing(method):
     assert ema.params.w.value.tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("value", ["sum", "float32", jnp.tanh], ids=["text", "dtype", "function"])
-def test_a_variable_that_holds_no_array_is_not_averaged(value):
-    model = Node(w=liftnn.Param(jnp.ones(2)), mode=liftnn.Variable(value))
-    ema = liftnn.EMA(model, 0.5)
-    model.w.value = jnp.zeros(2)
-    ema.update(model)
-    assert ema.params.w.value.tolist() == [0.5, 0.5]
-    assert ema.apply_to(model).mode is model.mode
-
-
-def test_a_variable_that_holds_more_than_arrays_is_an_error_by_path():
-    model = Node(w=liftnn.Param(jnp.ones(2)), b=liftnn.Param({"x": jnp.ones(2), "name": "bias"}))
-    with raises(
-        errors.ArgumentTypeError,
-        "b.value.name is a str, not an array, so an EMA cannot average it.\n"
-        "Store only arrays in the Variable, and the rest in an attribute of the module. For a module of Equinox, "
-        "`equinox.partition(x, equinox.is_inexact_array)` returns the two parts.",
-    ):
-        liftnn.EMA(model, 0.5)
-
-
 def test_an_abstract_model_has_no_values_to_average():
     model = Node(w=liftnn.Param(jnp.ones(2)))
     abstract, ema = liftnn.eval_shape(lambda: model), liftnn.EMA(model, 0.5)

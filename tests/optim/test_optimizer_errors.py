@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import equinox
 import flax.nnx
 import jax
 import jax.numpy as jnp
@@ -212,34 +211,6 @@ def test_a_transformation_that_needs_values_says_which_parameter_has_none():
         "`update(model, state)`.",
     ):
         liftnn.Optimizer(liftnn.eval_shape(make_model), optax.contrib.schedule_free_sgd(0.1))
-
-
-ONLY_ARRAYS = (
-    "Store only arrays in the Variable, and the rest in an attribute of the module. For a module of Equinox, "
-    "`equinox.partition(x, equinox.is_inexact_array)` returns the two parts."
-)
-
-
-@pytest.mark.parametrize("tx", [optax.adam(0.1), optax.sgd(0.1)], ids=["adam", "sgd"])
-def test_a_param_that_holds_more_than_arrays_is_an_error_by_path(tx):
-    mlp = equinox.nn.MLP(2, 2, 4, 1, key=jax.random.key(0))
-    with raises(
-        errors.ArgumentTypeError,
-        "mlp.value.activation is a custom_jvp, not an array, so an Optimizer cannot update it.\n"
-        + ONLY_ARRAYS,
-    ):
-        liftnn.Optimizer(Node(w=liftnn.Param(jnp.ones(2)), mlp=liftnn.Param(mlp)), tx)
-
-
-@pytest.mark.parametrize("value", ["sum", "float32", jnp.tanh], ids=["text", "dtype", "function"])
-def test_a_param_that_holds_no_array_is_not_updated(value):
-    model = Node(w=liftnn.Param(jnp.ones(2)), mode=liftnn.Param(value))
-    optimizer = liftnn.Optimizer(model, optax.adam(0.1))
-    optimizer.update(model, liftnn.grad(lambda model: (model.w**2).sum())(model))
-    expected = Node(w=liftnn.Param(jnp.ones(2)))
-    liftnn.Optimizer(expected, optax.adam(0.1)).update(expected, {"w": 2 * jnp.ones(2)})
-    assert model.w.value.tolist() == expected.w.value.tolist()
-    assert model.mode.value is value
 
 
 def test_updates_of_another_shape_are_an_error_and_change_nothing():
