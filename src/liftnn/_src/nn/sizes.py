@@ -45,15 +45,14 @@ def check_sizes(layer: Any, /, **sizes: Any) -> None:
 def check_size_tuples(layer: Any, /, **sizes: Any) -> None:
     """Raise an error unless each argument is a size or a sequence of sizes, likewise."""
     for name, each in sizes.items():
-        for size in each if _is_several(each) else [each]:
+        several = _is_sequence(each) or (isinstance(each, np.ndarray) and each.ndim == 1)
+        for size in each if several else [each]:
             if not is_size(size):
                 raise _wrong_size(layer, name, each, _SEVERAL)
 
 
-def _is_several(x: Any) -> bool:
-    """Return whether an object is a sequence, also of a configuration library, or an array with one axis."""
-    if isinstance(x, np.ndarray):
-        return x.ndim == 1
+def _is_sequence(x: Any) -> bool:
+    """Return whether an object is a sequence, also of a configuration library; text is none."""
     return isinstance(x, Sequence) and not isinstance(x, (str, bytes))
 
 
@@ -74,7 +73,7 @@ def _wrong_size(layer: Any, name: str, size: Any, remedy: str) -> errors.LiftErr
         size = int(size)
     cls = type(layer).__name__
     remedy = _SIZES_TO_PASS.get((cls, name), remedy)
-    parts: list[Any] = list(size) if isinstance(size, Sequence) and size else [size]
+    parts: list[Any] = list(size) if _is_sequence(size) and size else [size]
     if all(isinstance(part, (int, np.integer)) for part in parts):
         if any(part < 0 for part in parts):
             return errors.ArgumentError(f"{name} of {cls} is {size!r}, but a size is never negative.", remedy)
