@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 import liftnn
+from liftnn import errors
+from tests.raising import raises
 from tests.user_modules import Affine
 
 
@@ -105,12 +107,19 @@ def test_another_one_causes_no_trace():
     assert (float(first[...]), float(second[...])) == (12.0, 13.0)
 
 
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.parametrize("is_nested", [True, False])
 @pytest.mark.parametrize(
-    "keep", [lambda m, r: r, lambda m, r: setattr(m, "r", r)], ids=["returned", "stored"]
+    "path, keep", [("the output", lambda m, r: r), ("args[0].r", lambda m, r: setattr(m, "r", r))]
 )
-def test_one_that_is_returned_or_stored_is_an_error_of_jax(keep):
+def test_one_that_is_returned_or_stored_is_an_error(path, keep, is_nested, new):
     model = Affine(2.0, size=())
     before = dict(vars(model))
-    with pytest.raises(ValueError, match="mutable array references cannot be returned"):
-        liftnn.jit(keep)(model, jax.new_ref(jnp.float32(0.0)))
+    f = liftnn.jit(lambda m, r: keep(m, jax.new_ref(r[...]) if new else r))
+    with raises(
+        errors.StructureError,
+        f"{path} is a mutable array (jax.Ref), which liftnn.jit cannot return or store.\n"
+        "Return or store what it holds, `ref[...]`. One that is an argument is changed in place.",
+    ):
+        (liftnn.jit(lambda m, r: f(m, r)) if is_nested else f)(model, jax.new_ref(jnp.float32(0.0)))
     assert dict(vars(model)) == before

@@ -123,7 +123,44 @@ def test_abstract_transforms_read_no_mutable_array():
 
 def test_a_loop_does_not_carry_one_as_in_jax():
     ref = jax.new_ref(jnp.arange(4.0))
-    with pytest.raises(ValueError, match="mutable array references cannot be returned"):
+    with pytest.raises(
+        ValueError, match=r"a mutable array \(jax.Ref\), which liftnn.fori_loop cannot return"
+    ):
         liftnn.fori_loop(0, 3, lambda i, carry: carry, (Affine(2.0), ref))
     with pytest.raises(ValueError, match="mutable array references cannot be returned"):
         jax.lax.fori_loop(0, 3, lambda i, carry: carry, (jnp.ones(2), ref))
+
+
+def add(model, x):
+    model.total[...] += x
+    return x
+
+
+NESTED = {
+    "jit": lambda model, x: liftnn.jit(add)(model, x),
+    "captured": lambda model, x: liftnn.jit(lambda x: add(model, x))(x),
+    "scan": lambda model, x: liftnn.scan(lambda model, x, _: (add(model, x), None), in_axes=(None, liftnn.Carry, 0))(
+        model, x, jnp.ones(1)
+    ),
+    "cond": lambda model, x: liftnn.cond(True, add, lambda model, x: x, model, x),
+    "remat": lambda model, x: liftnn.remat(add)(model, x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("after_arrays", [True, False])
+@pytest.mark.parametrize("nested", NESTED)
+def test_one_that_a_function_stores_in_a_module_is_shared_by_all_transforms_in_it(nested, after_arrays):
+    """Its tracer has the class of those of arrays, so what is known of the class must not decide."""
+
+    def total(model, x):
+        if after_arrays:
+            liftnn.jit(lambda x: x)(x)
+        model.total = jax.new_ref(x)
+        model.parts = [model.total]
+        NESTED[nested](model, x)
+        NESTED[nested](model, 2 * x)
+        del model.total
+        return model.parts.pop()[...]
+
+    assert liftnn.jit(total)(Affine(2.0), jnp.ones(2)).tolist() == [4.0, 4.0]
+    assert total(Affine(2.0), jnp.ones(2)).tolist() == [4.0, 4.0]

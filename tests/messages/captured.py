@@ -7,6 +7,7 @@ import functools
 import pickle
 import queue
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -183,6 +184,15 @@ def key_with_an_argument_kept():
 )
 def iterator_kept():
     liftnn.jit(lambda m: setattr(m, "act", map(str, (1, 2))))(Affine())
+
+
+@message(
+    errors.StructureError,
+    "args[0].total is a mutable array (jax.Ref), which liftnn.jit cannot return or store.",
+    "Return or store what it holds, `ref[...]`. One that is an argument is changed in place.",
+)
+def mutable_array_kept():
+    liftnn.jit(lambda m: setattr(m, "total", jax.new_ref(m.w.value)))(Affine())
 
 
 @message(

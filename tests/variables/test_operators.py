@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.experimental import pallas
 
 import liftnn
 
@@ -364,6 +365,21 @@ def test_the_whole_of_a_mutable_array_is_read_and_written_in_place(is_traced):
     (jax.jit(change) if is_traced else change)(theirs)
     assert v.value is ours
     assert ours[...].tolist() == theirs[...].tolist() == [7, 2, 3]
+
+
+def test_a_variable_of_an_array_is_an_input_of_a_kernel_of_pallas():
+    """In the kernel it holds a mutable array, and a tracer of that has the class of a tracer of an array."""
+    scale, x = liftnn.Param(jnp.array([2.0, 3.0])), jnp.array([5.0, 7.0])
+
+    def kernel(x_ref, scale_ref, out_ref):
+        out_ref[...] = x_ref[...] * scale_ref[...]
+
+    def scaled(scale, x):
+        assert scale[...].shape == (2,)  # an array, of which the class of tracers is known from here on
+        return pallas.pallas_call(kernel, jax.ShapeDtypeStruct((2,), x.dtype), interpret=True)(x, scale)
+
+    assert liftnn.jit(scaled)(scale, x).tolist() == [10, 21]
+    assert liftnn.vmap(scaled, in_axes=(None, 0))(scale, x[None]).tolist() == [[10, 21]]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,16 @@ _jax_arrays: set[type] = set()
 
 
 def is_jax_array(x: Any) -> bool:
-    """Return `isinstance(x, jax.Array)` in 0.1 us; for a tracer, isinstance takes 0.6 us."""
+    """Return whether `x` is a JAX array or a tracer, in 0.1 us; for a tracer, `isinstance` takes 0.3 us or more.
+
+    It goes by the class, so it may also return True for a tracer of a mutable array, which is no `jax.Array`.
+
+    Args:
+      x: Any object.
+
+    Returns:
+      Whether it is one.
+    """
     cls = type(x)
     if cls in _jax_arrays:
         return True
@@ -69,7 +78,7 @@ _buffers: dict[type, bool] = {}
 def is_tracer(x: Any) -> bool:
     """Return whether `x` is an array without a buffer; JAX takes 10 us to say so, and is asked once for each class."""
     if not is_jax_array(x):
-        return False
+        return is_traced_ref(x)
     cls = type(x)
     if cls not in _buffers:
         try:
@@ -78,6 +87,11 @@ def is_tracer(x: Any) -> bool:
         except jax.errors.ConcretizationTypeError:
             _buffers[cls] = False
     return not _buffers[cls]
+
+
+def is_traced_ref(x: Any) -> bool:
+    """Return whether `x` is the tracer of a mutable array (`jax.Ref`); its class is that of other tracers."""
+    return module_of(type(x)).startswith("jax") and isinstance(x, jax.Ref) and type(x) is not jax.Ref
 
 
 def is_deleted(x: Any) -> bool:

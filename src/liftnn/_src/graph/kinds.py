@@ -45,7 +45,7 @@ from liftnn._src.graph.containers import (
 from liftnn._src.graph.recipes import Recipe
 from liftnn._src.static_values.static import SIMPLE_TYPES
 from liftnn._src.static_values.value_types import is_frozen_dataclass
-from liftnn._src.trees import ARRAY_TYPES, is_array, is_registered, key_of, module_of, same_tree
+from liftnn._src.trees import ARRAY_TYPES, is_array, is_registered, is_tracer, key_of, module_of, same_tree
 from liftnn._src.variables.holding import holds_objects
 from liftnn._src.variables.metadata import Metadata
 from liftnn._src.variables.state_pytree import flatten_state, is_state_class
@@ -320,8 +320,9 @@ def _classify(x: Any) -> tuple[NodeKind, bool]:
     cls = type(x)
     if hasattr(cls, "__graph_node__"):
         return (VARIABLE if isinstance(x, Variable) else MODULE), True
-    if is_array(x):
-        return ARRAY_NODE, isinstance(x, ARRAY_TYPES[1:]) or module_of(type(x)).startswith("jax")
+    if is_array(x):  # the tracer of a mutable array, which is static, has the class of other tracers
+        known = isinstance(x, ARRAY_TYPES[1:]) or module_of(cls).startswith("jax")
+        return ARRAY_NODE, known and not is_tracer(x)
     if is_state_class(cls):
         return PYTREE, True
     if cls is types.MethodType:

@@ -23,7 +23,7 @@ from liftnn._src.lifting.after import names_after, output_names, paths_after
 from liftnn._src.lifting.contract import Plan, Result
 from liftnn._src.lifting.values import Encoded
 from liftnn._src.static_values.static import Static
-from liftnn._src.trees import an, format_path, is_tracer, key_of
+from liftnn._src.trees import an, format_path, is_traced_ref, is_tracer, key_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.variable import Variable
 
@@ -58,9 +58,7 @@ def check_static_values(plan: Plan, result: Result, frame: Any) -> None:
     outputs = [edge.value for edge in change.edges if type(edge) is Static]
     values = [*outputs, *(part.value for _, parts in nodes for part in parts)]
     leaks = {
-        id(value): found
-        for value in values
-        if (found := _find_leak_or_iterator(value, plan, frame, tracers)) is not None
+        id(value): found for value in values if (found := _find_leak(value, plan, frame, tracers)) is not None
     }
     if not leaks:
         return
@@ -105,10 +103,10 @@ def _find_parts(spec: NodeSpec) -> list[_Part]:
     return parts
 
 
-def _find_leak_or_iterator(value: Any, plan: Plan, frame: Any, tracers: bool) -> Any:
-    """Return what must not outlive the trace in a new static value: the value itself if it is an iterator."""
+def _find_leak(value: Any, plan: Plan, frame: Any, tracers: bool) -> Any:
+    """Return what must not outlive the trace in a static value: the value itself if it is new and can't be kept."""
     leaked = find_leak(value, frame, tracers)
-    return value if leaked is None and _is_new_iterator(value, plan) else leaked
+    return value if leaked is None and _is_new(value, plan) else leaked
 
 
 def _check_values(plan: Plan, result: Result, frame: Any, tracers: bool) -> None:
@@ -118,7 +116,7 @@ def _check_values(plan: Plan, result: Result, frame: Any, tracers: bool) -> None
             for static in value.static[1]:
                 if static is None:
                     continue
-                leaked = _find_leak_or_iterator(static.value, plan, frame, tracers)
+                leaked = _find_leak(static.value, plan, frame, tracers)
                 if leaked is not None:
                     name = names_after(plan, result.change)[slot]
                     raise _error(f"the value of {name}", static.value, leaked, frame)
@@ -146,16 +144,20 @@ def check_keys(paths: Iterable[Sequence[Any]], frame: Any) -> None:
                 )
 
 
-def _is_new_iterator(value: Any, plan: Plan) -> bool:
-    """Return whether a value is an iterator of Python, and not one that the arguments hold."""
-    return (
-        isinstance(value, Iterator)
-        and type(value).__module__ in ("builtins", "itertools")
-        and not any(type(e) is Static and e.value is value for spec in plan.graph.specs for e in spec.edges)
+def _is_new(value: Any, plan: Plan) -> bool:
+    """Return whether a value that no argument holds is an iterator of Python or a traced mutable array."""
+    is_iterator = isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools")
+    return (is_iterator or is_traced_ref(value)) and not any(
+        type(e) is Static and e.value is value for spec in plan.graph.specs for e in spec.edges
     )
 
 
 def _error(path: str, value: Any, leaked: Any, frame: Any) -> errors.StructureError:
+    if is_traced_ref(value):
+        return errors.StructureError(
+            f"{path} is a mutable array (jax.Ref), which liftnn.{frame.name} cannot return or store.",
+            "Return or store what it holds, `ref[...]`. One that is an argument is changed in place.",
+        )
     if leaked is value:
         return errors.StructureError(
             f"{path} is {an(type(value))}, which can be read only once, but a compiled function makes one object for "

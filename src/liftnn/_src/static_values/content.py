@@ -328,7 +328,9 @@ class _Flattener:
         self.is_opaque = True
         if type(x) is Identity:
             return x
-        if inside or isinstance(x, weakref.ref):  # two references to equal objects are not interchangeable
+        if inside or isinstance(
+            x, (weakref.ref, jax.Ref)
+        ):  # two references to equal objects are not interchangeable
             return Identity(x)
         if is_hashable(x):
             return (type(x), x)

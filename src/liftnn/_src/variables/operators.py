@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from liftnn._src.tracebacks import hide_frames
-from liftnn._src.trees import is_jax_array, is_tracer
+from liftnn._src.trees import is_tracer
 from liftnn._src.type_variables import T
 from liftnn._src.variables import frames
 from liftnn._src.variables.array_attributes import ArrayAttributes
@@ -246,7 +246,7 @@ def is_part(index: Any) -> bool:
 
 def part_of(value: Any, index: Any) -> Any:
     """Return the part of a value at an index or key; the value itself for `...`, or what a mutable array holds."""
-    is_whole = index is ... and (is_jax_array(value) or not isinstance(value, jax.Ref))
+    is_whole = index is ... and (isinstance(value, jax.Array) or not isinstance(value, jax.Ref))
     return value if is_whole else value[index]
 
 
