@@ -142,7 +142,7 @@ def test_a_module_in_raw_jax_names_the_transform():
     with pytest.raises(
         liftnn.ArgumentTypeError, match=r"Use the liftnn transform of the same name \(liftnn.jit for"
     ):
-        jax.jit(lambda model: model)(nnx.List([linear()]))
+        jax.jit(lambda model: model)(linear())
 
 
 def test_a_key_that_is_unknown_changes_nothing():

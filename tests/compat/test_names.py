@@ -34,7 +34,6 @@ def test_every_name_of_liftnn_is_offered():
 
 def test_what_is_not_replaced_is_liftnns_own():
     for name in (
-        "Module",
         "Linear",
         "Param",
         "Rngs",

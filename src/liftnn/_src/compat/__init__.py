@@ -4,8 +4,8 @@
 - `graph.py`: `clone`, `map`, `find_duplicates`, `set_metadata`, `flatten` and their kin; `iterate.py`: iteration in
   Flax's order; `pop.py`: `pop`, which deletes; `graph_state.py`: a State that knows its structure.
 - `flat_state.py`, `states.py` and `traversals.py`: States by path, as plain values, split and merged; nested mappings.
-- `containers.py`: `List` and `Dict`; `sequential.py`: `Sequential` with a `List`; `annotations.py`: `data`, `static`,
-  `dataclass`.
+- `modules.py`: `Module`, whose instances are pytrees; `containers.py`: `List` and `Dict`; `sequential.py`: `Sequential`
+  with a `List`; `annotations.py`: `data`, `static`, `dataclass`.
 - `modes.py`: settings and arguments that change nothing; `transforms.py`: the transforms with these arguments;
   `derivatives.py`: `custom_vjp`, `vjp`, `jvp`; `partials.py`: partials of jitted functions.
 - `rngs.py`: `with_rngs`; `copies.py`: copies with other settings; `recurrent.py`: `flip_sequences`.

@@ -8,9 +8,9 @@ from typing import Any, TypeVar, overload
 import jax
 
 from liftnn import errors
+from liftnn._src.compat.modules import Module
 from liftnn._src.graph.attributes import attributes_of, fill_attributes
 from liftnn._src.graph.checks import ABSENT
-from liftnn._src.modules.module import Module
 from liftnn._src.trees import an
 from liftnn._src.variables import frames
 from liftnn._src.variables.watch import Changing, end_watches

@@ -9,7 +9,7 @@ from liftnn._src.compat.splitting import split
 from liftnn._src.filters import Filter
 
 
-class Metric(metrics.Metric):
+class Metric(metrics.Metric, pytree=True):
     """Base class of metrics; see `liftnn.Metric`.
 
     Example:

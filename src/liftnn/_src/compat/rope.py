@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from liftnn import errors
-from liftnn._src.modules.module import Module
+from liftnn._src.compat.modules import Module
 from liftnn._src.nn.arguments import with_axes
 from liftnn._src.nn.dot_product_attention import dot_product_attention
 from liftnn._src.variables.variable import Variable

@@ -9,7 +9,7 @@ from liftnn._src.compat.containers import List
 from liftnn._src.nn import sequential
 
 
-class Sequential(sequential.Sequential, Iterable[Any]):
+class Sequential(sequential.Sequential, Iterable[Any], pytree=True):
     """Apply functions in sequence, each to the output of the previous one; see `liftnn.Sequential`.
 
     The functions are in the `List` `layers`, so that they can be replaced while iterating over the modules of a model.

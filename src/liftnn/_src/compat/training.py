@@ -24,7 +24,7 @@ from liftnn._src.variables.variable_types import OptState, Param
 M = TypeVar("M")
 
 
-class Optimizer(optimizer.Optimizer, Generic[M]):
+class Optimizer(optimizer.Optimizer, Generic[M], pytree=True):
     """An optax gradient transformation with its state; see `liftnn.Optimizer`.
 
     `Optimizer[Model]` names the class of the model for type checkers.
@@ -99,7 +99,7 @@ class ModelAndOptimizer(Optimizer[M]):
         return super().update(self.model, grads, **extra)
 
 
-class EMA(ema.EMA):
+class EMA(ema.EMA, pytree=True):
     """An exponential moving average of the Variables of a module; see `liftnn.EMA`.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import jax
@@ -206,11 +206,12 @@ class WalkedTree(NamedTuple):
         return ((path, self.leaf(slot)) for path, slot in self.graphdef.leaves.items())
 
 
-def walk_tree(tree: Any) -> WalkedTree:
+def walk_tree(tree: Any, kind: Callable[..., Walk] = Walk) -> WalkedTree:
     """Flatten a module, or a tree of modules.
 
     Args:
       tree: The module or tree.
+      kind: The class of the walk. The default is `Walk`.
 
     Returns:
       Its static part, its objects and its array leaves.
@@ -224,7 +225,7 @@ def walk_tree(tree: Any) -> WalkedTree:
             f"{tree.__qualname__} is a class, not a module.",
             f"Create the module: `{tree.__qualname__}(...)`.",
         )
-    return walk_again(lambda sharing: _walk(tree, Walk(sharing=sharing)))
+    return walk_again(lambda sharing: _walk(tree, kind(sharing=sharing)))
 
 
 def _walk(tree: Any, walk: Walk) -> WalkedTree:

@@ -111,8 +111,8 @@ def merge_all(
                 merged.trees[number] = tree
         values[number] = value
         spec = specs[number]
-        known = variables.get(number)
-        objects[number] = make_variable(spec.type, value, spec.extra, owner) if known is None else known
+        known = variables.get(number, KEEP)
+        objects[number] = make_variable(spec.type, value, spec.extra, owner) if known is KEEP else known
     root_arrays = _take(taken, description.edges)
     is_last = len(values) + len(root_arrays) == len(leaves)
     merged.arrays = [()] * len(specs) if is_last else [_take(taken, spec.edges) for spec in specs]

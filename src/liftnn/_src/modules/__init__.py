@@ -1,7 +1,8 @@
 """Modules, and the functions on modules outside of transforms: update, pop, clone, iterate, pickle.
 
 - `module.py`: `Module`, the base class; `rendering.py`: its repr; `raw_jax.py`: the error for a module in raw JAX;
-  `variables_view.py`: `module.variables`; `abstract.py`: the error of a call of a module without values.
+  `jax_trees.py`: classes whose instances are pytrees; `variables_view.py`: `module.variables`; `abstract.py`: the error
+  of a call of a module without values.
 - `verbs.py`: `update`, `pop`, `find_shared`, `replace_all`; `children.py`: set what an object holds; `iterate.py`:
   `iter_graph`, `iter_modules`, `iter_children`; `recording.py`: `sow` and `perturb`.
 - `mistaken.py`: warnings of assignments that have another effect than they seem to have.

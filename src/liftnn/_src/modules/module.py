@@ -25,7 +25,7 @@ from liftnn._src.graph.attributes import (
     replace_exposed,
 )
 from liftnn._src.graph.graphdef import GraphDef, split, state
-from liftnn._src.modules import copies, pickling, verbs
+from liftnn._src.modules import copies, jax_trees, pickling, verbs
 from liftnn._src.modules.iterate import iter_children, iter_modules
 from liftnn._src.modules.layer_calls import is_layer, wrap_call
 from liftnn._src.modules.parts import has_attribute, parts_of, set_attributes_of
@@ -57,6 +57,7 @@ class Module(Attributed, Displayed, ForeignAttributes):
     Set attributes as on any object. Variables, Modules, arrays, and lists, tuples, dicts, namedtuples and dataclasses
     of them, freely nested and mutated, are the state and structure of a module; every other attribute is static. The
     same object may be reached by several paths, and objects may refer to each other in cycles.
+    JAX's own functions take the instances of `class Model(liftnn.Module, pytree=True)` as pytrees, which they can read.
 
     Example:
       >>> import jax.numpy as jnp, liftnn
@@ -71,16 +72,19 @@ class Module(Attributed, Displayed, ForeignAttributes):
 
     __slots__ = ()
     __graph_node__ = True
+    __jax_tree__ = False
 
     if TYPE_CHECKING:  # not for `typing.get_type_hints`, which returns what users declare
         _owner: Any
         _fast_paths: tuple[Any, ...]
         _watches: tuple[Watch, ...]
 
-    def __init_subclass__(cls, *, pytree: bool = False, **kwargs: Any) -> None:
-        """Register a subclass; `pytree` has no effect, and is accepted because Flax NNX has it."""
+    def __init_subclass__(cls, *, pytree: bool | None = None, **kwargs: Any) -> None:
+        """Register a subclass; with `pytree=True`, JAX's functions take its instances. It is inherited."""
         super().__init_subclass__(**kwargs)
-        refuse_in_jax(cls)
+        if pytree is not None:
+            type.__setattr__(cls, "__jax_tree__", pytree)
+        (jax_trees.register if cls.__jax_tree__ else refuse_in_jax)(cls)
         for name in annotations_of(cls):
             if name in vars(Module) and name not in vars(cls):  # not the default of a field of a dataclass
                 setattr(cls, name, dataclasses.field())

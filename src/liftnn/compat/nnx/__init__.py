@@ -68,7 +68,7 @@ from liftnn.compat.nnx.graphlib import (
     with_vars,
 )
 from liftnn.compat.nnx.helpers import Dict, List, Sequential, TrainState
-from liftnn.compat.nnx.module import M, capture, iter_modules, view, view_info, with_attributes
+from liftnn.compat.nnx.module import M, Module, capture, iter_modules, view, view_info, with_attributes
 from liftnn.compat.nnx.nn.attention import RoPE, dot_product_attention_with_rope
 from liftnn.compat.nnx.nn.initializers import Initializer
 from liftnn.compat.nnx.pytreelib import (
@@ -150,6 +150,7 @@ __all__ = [
     "M",
     "Metric",
     "ModelAndOptimizer",
+    "Module",
     "MultiMetric",
     "Nothing",
     "Object",
@@ -301,6 +302,7 @@ for _name in (
     "List",
     "Metric",
     "ModelAndOptimizer",
+    "Module",
     "MultiMetric",
     "Optimizer",
     "PathContains",

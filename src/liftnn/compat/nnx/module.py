@@ -3,9 +3,10 @@
 from liftnn._src.compat.copies import view, view_info, with_attributes
 from liftnn._src.compat.defaults import first_from
 from liftnn._src.compat.iterate import iter_children, iter_module_children, iter_modules
+from liftnn._src.compat.modules import Module
 from liftnn._src.compat.states import split_state
 from liftnn._src.intermediates import capture
-from liftnn._src.modules.module import M, Module
+from liftnn._src.modules.module import M
 from liftnn._src.trees import Key, Path
 from liftnn._src.variables.state import State
 

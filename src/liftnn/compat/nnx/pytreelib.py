@@ -11,10 +11,12 @@ from liftnn._src.compat.annotations import (
     register_data_type,
     static,
 )
-from liftnn._src.modules.module import Module
+from liftnn._src.compat.modules import Module
+from liftnn._src.modules import module as own
 from liftnn._src.variables.variable import Variable
 
-Pytree = Object = Module
+Pytree = Module
+Object = own.Module
 
 __all__ = [
     "Data",

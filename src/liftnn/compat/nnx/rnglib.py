@@ -1,7 +1,7 @@
 """Streams of random keys, as `flax.nnx.rnglib`."""
 
+from liftnn._src.compat.modules import Module
 from liftnn._src.compat.rngs import fork_rngs, split_rngs, with_rngs
-from liftnn._src.modules.module import Module
 from liftnn._src.reseed import reseed
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.split_rngs import restore_rngs

@@ -15,10 +15,10 @@ from flax.errors import ScopeCollectionNotFound
 
 from liftnn import errors
 from liftnn._src.compat.linen.boxes import BRIDGE, collections_of, variables_of
+from liftnn._src.compat.modules import Module
 from liftnn._src.compat.traversals import flatten_mapping
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.modules.iterate import iter_graph
-from liftnn._src.modules.module import Module
 from liftnn._src.publish import PICKLED, publish
 from liftnn._src.rngs import Rngs
 from liftnn._src.tracebacks import boundary

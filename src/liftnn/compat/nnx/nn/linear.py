@@ -1,7 +1,7 @@
 """Linear layers and convolutions, as `flax.nnx.nn.linear`."""
 
 from liftnn._src.compat.defaults import first_from
-from liftnn._src.modules.module import Module
+from liftnn._src.compat.modules import Module
 from liftnn._src.nn.conv import Conv
 from liftnn._src.nn.conv_transpose import ConvTranspose
 from liftnn._src.nn.einsum import Einsum

@@ -1,6 +1,6 @@
 """Low-rank adaptation, as `flax.nnx.nn.lora`."""
 
-from liftnn._src.modules.module import Module
+from liftnn._src.compat.modules import Module
 from liftnn._src.nn.linear import Linear
 from liftnn._src.nn.lora import LoRA, LoRALinear, default_a_initializer, default_b_initializer
 from liftnn._src.variables.variable_types import LoRAParam

@@ -1,7 +1,7 @@
 """Normalization, as `flax.nnx.nn.normalization`."""
 
 from liftnn._src.compat.defaults import first_from
-from liftnn._src.modules.module import Module
+from liftnn._src.compat.modules import Module
 from liftnn._src.nn.batch_norm import BatchNorm
 from liftnn._src.nn.instance_norm import InstanceNorm
 from liftnn._src.nn.normalization import GroupNorm, LayerNorm, RMSNorm

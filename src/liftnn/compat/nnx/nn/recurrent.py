@@ -1,7 +1,7 @@
 """Recurrent layers, as `flax.nnx.nn.recurrent`."""
 
+from liftnn._src.compat.modules import Module
 from liftnn._src.compat.recurrent import flip_sequences
-from liftnn._src.modules.module import Module
 from liftnn._src.nn.bidirectional import Bidirectional
 from liftnn._src.nn.cells import GRUCell, RNNCellBase, SimpleCell
 from liftnn._src.nn.linear import Linear, default_bias_init, default_kernel_init

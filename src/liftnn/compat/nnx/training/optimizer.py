@@ -1,7 +1,7 @@
 """Optimizers, as `flax.nnx.optimizer`."""
 
+from liftnn._src.compat.modules import Module
 from liftnn._src.compat.training import ModelAndOptimizer, Optimizer, to_opt_state
-from liftnn._src.modules.module import Module
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.variable_types import OptState, Param
 

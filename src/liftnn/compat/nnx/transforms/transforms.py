@@ -1,8 +1,8 @@
 """Branches and abstract evaluation, as `flax.nnx.transforms.transforms`."""
 
+from liftnn._src.compat.modules import Module
 from liftnn._src.compat.sharding import eval_shape
 from liftnn._src.compat.transforms import checkify, cond, make_jaxpr, switch
-from liftnn._src.modules.module import Module
 
 __all__ = [
     "Module",
