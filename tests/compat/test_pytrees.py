@@ -81,6 +81,16 @@ RESULTS = {
     "train": "train(optax.adamw(0.1))",
     "train with a mask": "train(optax.adamw(0.1, mask=jax.tree.map(lambda w: w.ndim > 1, net)))",
     "optimizer": "update_by_optimizer()",
+    "gradient in tree mode": "jax.tree.leaves(nnx.grad(loss, graph=False)(net, x))",
+    "class of it": "type(nnx.grad(loss, graph_updates=False)(net, x)).__name__",
+    "gradients of two": "jax.tree.leaves(nnx.grad(lambda a, y, b: (a(y) * b(y)).sum(), argnums=(0, 2), graph=False)"
+    "(net, x, jax.tree.map(lambda w: 2 * w, net)))",
+    "value and gradient": "[jax.tree.leaves(y) for y in nnx.value_and_grad(loss, graph=False)(net, x)]",
+    "with an auxiliary": "[jax.tree.leaves(y) for y in "
+    "nnx.grad(lambda n, y: (loss(n, y), y), has_aux=True, graph=False)(net, x)]",
+    "decorated": "jax.tree.leaves(nnx.grad(argnums=0, graph=False)(loss)(net, x))",
+    "pulled back": "jax.tree.leaves(nnx.vjp(loss, net, x, graph=False)[1](jnp.float32(1.0)))",
+    "descent in tree mode": "loss(jax.tree.map(lambda w, g: w - 0.1 * g, net, nnx.grad(loss, graph=False)(net, x)), x)",
     "pytree": "jax.tree.leaves(jax.jit(lambda p: p)(Point(jnp.ones(2), jnp.zeros(1))))",
     "list": "jax.tree.leaves(jax.jit(lambda p: p)(nnx.List([jnp.ones(2), nnx.Param(jnp.zeros(1))])))",
     "sequential": "jax.jit(lambda net: net(x))(nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), jnp.tanh))",
@@ -168,3 +178,10 @@ def test_a_write_would_be_lost_and_is_an_error():
         jax.jit(lambda counter: counter())(counter)
     nnx.jit(lambda counter: counter())(counter)
     assert int(counter.count[...]) == 1
+
+
+def test_the_gradient_of_a_layer_of_liftnn_is_a_state_in_tree_mode_too():
+    layer = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+    grads = nnx.grad(lambda layer: layer(jnp.ones(2)).sum(), graph=False)(layer)
+    assert isinstance(grads, nnx.State)
+    assert jax.tree.map(lambda g: 2 * g, grads).bias.value.tolist() == [2.0, 2.0]

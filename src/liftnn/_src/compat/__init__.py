@@ -7,7 +7,8 @@
 - `modules.py`: `Module`, whose instances are pytrees; `containers.py`: `List` and `Dict`; `sequential.py`: `Sequential`
   with a `List`; `annotations.py`: `data`, `static`, `dataclass`.
 - `modes.py`: settings and arguments that change nothing; `transforms.py`: the transforms with these arguments;
-  `derivatives.py`: `custom_vjp`, `vjp`, `jvp`; `partials.py`: partials of jitted functions.
+  `derivatives.py`: `custom_vjp`, `vjp`, `jvp`; `tree_gradients.py`: derivatives in tree mode; `partials.py`: partials
+  of jitted functions.
 - `rngs.py`: `with_rngs`; `copies.py`: copies with other settings; `recurrent.py`: `flip_sequences`.
 - `prefixes.py`: the axis of each Variable; `axis_names.py`: names of mapped axes in metadata, by a decorator.
 - `training.py`: optimizers, `TrainState`; `metrics.py`: metrics; `rope.py`: rotary embedding; `sharding.py`: declared

@@ -16,6 +16,7 @@ from liftnn._src.autodiff.selection import DiffState
 from liftnn._src.compat.keywords import take_by_name
 from liftnn._src.compat.modes import accept_modes, check_modes, set_graph_mode, set_graph_updates
 from liftnn._src.compat.splitting import state
+from liftnn._src.compat.tree_gradients import pulls_trees
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.configure import MISSING, configurable
 from liftnn._src.tracebacks import boundary
@@ -40,7 +41,7 @@ def _or_decorator(derivative: F) -> F:
     return call  # pyright: ignore[reportReturnType]  # the same signature
 
 
-vjp = accept_modes(take_by_name(_or_decorator(own_vjp.vjp), "f"))
+vjp = take_by_name(_or_decorator(pulls_trees(own_vjp.vjp)), "f")
 jvp = accept_modes(take_by_name(_or_decorator(own_jvp.jvp), "f"))
 
 

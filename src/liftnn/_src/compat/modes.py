@@ -78,7 +78,8 @@ def resolve_modes(f: F) -> F:
 class set_graph_mode(Setting):  # noqa: N801  # a function in Flax NNX
     """Set the default of `graph`. liftnn has one mode, in which sharing and cycles always work.
 
-    With False, `split_rngs` and `fork_rngs` return copies, and `custom_vjp` has JAX's signature. All else is the same.
+    With False, `split_rngs` and `fork_rngs` return copies, `custom_vjp` has JAX's signature, and the gradient of a
+    module that is a pytree is a module, for all its leaves. All else is the same.
 
     Args:
       value: True or False.
@@ -97,7 +98,8 @@ class set_graph_mode(Setting):  # noqa: N801  # a function in Flax NNX
 class set_graph_updates(Setting):  # noqa: N801  # a function in Flax NNX
     """Set the default of `graph_updates`. Changes of structure are always propagated.
 
-    With False, `split_rngs` and `fork_rngs` return copies, and `custom_vjp` has JAX's signature. All else is the same.
+    With False, `split_rngs` and `fork_rngs` return copies, `custom_vjp` has JAX's signature, and the gradient of a
+    module that is a pytree is a module, for all its leaves. All else is the same.
 
     Args:
       value: True or False.

@@ -11,6 +11,7 @@ from liftnn._src.autodiff import grad as own_grad, remat as own_remat
 from liftnn._src.compat.flat_state import sort_states
 from liftnn._src.compat.keywords import take_by_name
 from liftnn._src.compat.modes import accept_modes
+from liftnn._src.compat.tree_gradients import gives_trees
 from liftnn._src.compilation import checkify as own_checkify, jaxpr, jit as own_jit
 from liftnn._src.control_flow import branches, loops
 from liftnn._src.control_flow.loop_axes import Carry
@@ -86,7 +87,7 @@ def _sort_gradients(derivative: F) -> F:
 checkify = accept_modes(take_by_name(own_checkify.checkify, "f"))
 cond = accept_modes(branches.cond)
 fori_loop = accept_modes(loops.fori_loop)
-grad = accept_modes(take_by_name(_sort_gradients(own_grad.grad), "f"))
+grad = take_by_name(gives_trees(_sort_gradients(own_grad.grad)), "f")
 jit = accept_modes(take_by_name(own_jit.jit, "fun"))
 make_jaxpr = accept_modes(take_by_name(jaxpr.make_jaxpr, "f"))
 pmap = accept_modes(take_by_name(_share_keys(own_pmap), "f"))
@@ -94,6 +95,6 @@ remat = accept_modes(take_by_name(own_remat.remat, "f"))
 scan = accept_modes(take_by_name(_ignore_split_transpose(_check_carry(own_scan)), "f"))
 shard_map = accept_modes(take_by_name(_share_keys(own_shard_map), "f"))
 switch = accept_modes(branches.switch)
-value_and_grad = accept_modes(take_by_name(_sort_gradients(own_grad.value_and_grad), "f"))
+value_and_grad = take_by_name(gives_trees(_sort_gradients(own_grad.value_and_grad)), "f")
 vmap = accept_modes(take_by_name(_share_keys(own_vmap), "f"))
 while_loop = accept_modes(loops.while_loop)

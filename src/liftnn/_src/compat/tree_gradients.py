@@ -1,0 +1,116 @@
+"""Derivatives in the tree mode of Flax NNX: the gradient of a module that is a pytree is a module, for all its leaves.
+
+That of a layer of liftnn, which JAX does not take as a pytree, is a State as in graph mode.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+
+from liftnn._src.autodiff.selection import DiffState
+from liftnn._src.compat.modes import resolve_modes
+from liftnn._src.graph.graphdef import GraphDef, walk_tree
+from liftnn._src.graph.kinds import is_object
+from liftnn._src.lifting.configure import MISSING
+from liftnn._src.trees import key_of
+from liftnn._src.variables.state import State
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def gives_trees(derivative: F) -> F:
+    """Let `grad` or `value_and_grad` return modules of gradients if `graph` or `graph_updates` is False.
+
+    Args:
+      derivative: The transform, without these arguments.
+
+    Returns:
+      The transform with them.
+    """
+
+    @functools.wraps(derivative)
+    def call(f: Any = MISSING, /, *args: Any, graph: bool, graph_updates: bool, **options: Any) -> Any:
+        if f is MISSING:
+            return lambda f: call(f, *args, graph=graph, graph_updates=graph_updates, **options)
+        argnums = args[0] if args else options.get("argnums", 0)
+        has_aux = args[1] if len(args) > 1 else options.get("has_aux", False)
+        positions = argnums if isinstance(argnums, (tuple, list)) else (argnums,)
+        of_params = derivative(f, *args, **options)
+        if (graph and graph_updates) or "wrt" in options or any(isinstance(n, DiffState) for n in positions):
+            return of_params
+        of_all = derivative(f, *args, wrt=..., **options)
+
+        @functools.wraps(f, updated=())
+        def call_in_tree_mode(*args: Any, **kwargs: Any) -> Any:
+            structures = [structure_of(args[n]) if -len(args) <= n < len(args) else None for n in positions]
+            if all(s is None for s in structures):
+                return of_params(*args, **kwargs)
+            found = of_all(*args, **kwargs)
+            is_whole = derivative.__name__ == "grad" and not has_aux
+            place = 1 if derivative.__name__ == "value_and_grad" else 0
+            grads = found if is_whole else found[place]
+            if isinstance(argnums, (tuple, list)):
+                trees: Any = as_trees(structures, grads)
+            else:
+                trees = as_trees(structures, (grads,))[0]
+            return trees if is_whole else (*found[:place], trees, *found[place + 1 :])
+
+        return call_in_tree_mode
+
+    return resolve_modes(call)  # pyright: ignore[reportReturnType]  # the same signature
+
+
+def pulls_trees(derivative: F) -> F:
+    """Let `vjp` return modules of cotangents if `graph` or `graph_updates` is False.
+
+    Args:
+      derivative: The transform, without these arguments.
+
+    Returns:
+      The transform with them.
+    """
+
+    @functools.wraps(derivative)
+    def call(f: Any, /, *primals: Any, graph: bool, graph_updates: bool, **options: Any) -> Any:
+        if (graph and graph_updates) or "wrt" in options or options.get("argnums") is not None:
+            return derivative(f, *primals, **options)
+        structures = [structure_of(x) for x in primals]
+        if all(s is None for s in structures):
+            return derivative(f, *primals, **options)
+        out, pull, *aux = derivative(f, *primals, wrt=..., **options)
+        return (out, lambda *cotangents: as_trees(structures, pull(*cotangents)), *aux)
+
+    return resolve_modes(call)  # pyright: ignore[reportReturnType]  # the same signature
+
+
+def structure_of(argument: Any) -> GraphDef[Any] | None:
+    """Return the structure of an argument; None if it has no modules, or others than pytrees of JAX."""
+    objects = list(filter(is_object, jax.tree.leaves(argument, is_leaf=is_object)))
+    if not objects or not all(getattr(type(x), "__jax_tree__", False) for x in objects):
+        return None
+    return walk_tree(argument).graphdef
+
+
+def as_trees(structures: Sequence[GraphDef[Any] | None], grads: Sequence[Any]) -> tuple[Any, ...]:
+    """Return gradients as trees of the structure of their arguments.
+
+    Args:
+      structures: The structure of each argument; None leaves its gradient as it is.
+      grads: The gradients, with a State in place of each module.
+
+    Returns:
+      The trees.
+    """
+    return tuple([g if s is None else _as_tree(s, g) for s, g in zip(structures, grads, strict=True)])
+
+
+def _as_tree(structure: GraphDef[Any], gradient: Any) -> Any:
+    leaves: dict[Any, Any] = {}
+    for entries, x in jax.tree.leaves_with_path(gradient, is_leaf=lambda x: isinstance(x, State)):
+        path = tuple(map(key_of, entries))
+        leaves |= {(*path, *p): y for p, y in x.flat().items()} if isinstance(x, State) else {path: x}
+    return structure.merge(State.from_flat(leaves))
