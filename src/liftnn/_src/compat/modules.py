@@ -37,8 +37,8 @@ else:
           ...     return x * self.factor
           >>> model = Scale(2.0)
           >>> gradient = jax.grad(lambda model: jax.jit(model)(3.0) ** 2)(model)
-          >>> jax.tree.map(lambda w, g: w - 0.1 * g, model, gradient).factor.tolist()
-          -1.6
+          >>> jax.tree.map(lambda w, g: w - 0.125 * g, model, gradient).factor.tolist()
+          -2.5
         """
 
         __slots__ = ()
