@@ -260,6 +260,19 @@ def test_after_clear_cache_the_function_is_traced_again():
         mapped.clear_cache()
 
 
+def test_a_function_in_the_place_of_jax_pmap_is_applied(monkeypatch):
+    """As `chex.fake_pmap` replaces it, to test programs for many devices on one."""
+    size = jax.local_device_count() + 3
+
+    def fake(f, axis_name=None, *, in_axes=0, out_axes=0, **options):
+        mapped = jax.vmap(f, in_axes, out_axes, axis_name)
+        return lambda *args: mapped(*args)
+
+    monkeypatch.setattr(jax, "pmap", fake)
+    total = liftnn.pmap(lambda x: x + jax.lax.psum(x, "i"), axis_name="i")(jnp.arange(size))
+    assert total.tolist() == [x + sum(range(size)) for x in range(size)]
+
+
 def test_its_attributes_are_those_of_jit_but_for_the_size_of_the_cache():
     ours, theirs = liftnn.pmap(lambda x: x), jax.pmap(lambda x: x)
     assert all(hasattr(ours, name) for name in vars(theirs))

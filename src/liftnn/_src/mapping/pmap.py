@@ -170,7 +170,6 @@ class StagedPmap:
     def __init__(self, mapped: Any, static: tuple[int, ...], clear_cache: Callable[[], None]):
         compiled = jax.jit(mapped, static_argnums=static)
         self._mapped = mapped
-        self.lower = mapped.lower
         self.trace = compiled.trace
         self.eval_shape = compiled.eval_shape
         self.clear_cache = clear_cache
@@ -178,6 +177,10 @@ class StagedPmap:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
         return self._mapped(*args, **kwargs)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Any:
+        """Lower the function; the attribute is read late, since a stand-in for `jax.pmap` may lack it."""
+        return self._mapped.lower(*args, **kwargs)
 
 
 class PmapCall(VmapCall):
