@@ -6,6 +6,7 @@ without the module, whose positions are one lower.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import jax
@@ -185,3 +186,97 @@ def test_axes_are_read_when_a_function_is_wrapped(vmap):
     add = vmap(lambda x, y: x + y.sum(), in_axes=axes)
     axes[1] = 0
     assert add(jnp.zeros(2), jnp.arange(2.0)).tolist() == [1.0, 1.0]
+
+
+# --- a bound method of a dataclass, as a module of Flax Linen is
+
+
+SEEN = []
+MESH = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+WHOLE = jax.sharding.NamedSharding(MESH, jax.P())
+
+
+class Power:
+    def act(self, x, n):
+        SEEN.append(type(n) is int)
+        return {"out": self.factor * x**n}
+
+
+@dataclasses.dataclass
+class Mutable(Power):
+    factor: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Power):
+    factor: float
+
+
+@dataclasses.dataclass
+class WithModule(Power):
+    scale: Scale
+
+    @property
+    def factor(self):
+        return self.scale.factor.value
+
+
+OWNERS = {
+    "dataclass": lambda: Mutable(2.0),
+    "frozen": lambda: Frozen(2.0),
+    "with an array": lambda: Mutable(jnp.array(2.0)),
+    "with a module": lambda: WithModule(Scale()),
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"static_argnums": 1},
+        {"static_argnums": -1},
+        {"static_argnums": (1,), "donate_argnums": 0},
+        {"static_argnums": 1, "in_shardings": (WHOLE,)},
+        {"in_shardings": (WHOLE, None)},
+        {"in_shardings": [WHOLE, WHOLE], "donate_argnums": (0,)},
+        {"in_shardings": WHOLE, "out_shardings": WHOLE},
+        {"static_argnames": "n", "in_shardings": (WHOLE,), "out_shardings": {"out": WHOLE}},
+    ],
+    ids=lambda options: "-".join(options),
+)
+@pytest.mark.parametrize("make", OWNERS.values(), ids=OWNERS)
+def test_positions_in_options_do_not_count_the_dataclass_of_a_bound_method(make, options):
+    outcomes = []
+    for jit in (jax.jit, liftnn.jit):
+        x = jnp.arange(4.0)
+        SEEN.clear()
+        out = jit(make().act, **options)(x, 3)["out"]
+        outcomes.append((out.tolist(), out.sharding == WHOLE, x.is_deleted(), SEEN[-1]))
+    assert outcomes[1] == outcomes[0]
+
+
+@pytest.mark.parametrize("make", OWNERS.values(), ids=OWNERS)
+def test_nor_do_those_of_other_transforms(make):
+    for transform, x in [
+        (liftnn.remat, jnp.arange(4.0)),
+        (liftnn.make_jaxpr, jnp.arange(4.0)),
+        (
+            lambda f, static_argnums: liftnn.pmap(f, static_broadcasted_argnums=static_argnums),
+            jnp.ones((1, 2)),
+        ),
+    ]:
+        SEEN.clear()
+        transform(make().act, static_argnums=1)(x, 3)
+        assert set(SEEN) == {True}
+
+
+def test_a_method_that_dataclasses_and_modules_share_counts_as_each_of_them():
+    class Both(liftnn.Module, Power):
+        def __init__(self):
+            self.factor = liftnn.Param(jnp.array(2.0))
+
+    for _ in range(2):
+        for owner, position in [(Both(), 2), (Mutable(2.0), 1)]:
+            assert liftnn.jit(owner.act, static_argnums=position)(3.0, 2)["out"] == 18.0
+            SEEN.clear()
+            liftnn.jit(owner.act, static_argnums=position)(3.0, 4)
+            assert SEEN == [True]

@@ -60,7 +60,8 @@ def jit(
     deleted, lists grown, static values and metadata changed.
 
     Args:
-      f: A function, a bound method or a module; a method's module is argument 0.
+      f: A function, a bound method or a module; a method's module is argument 0. The dataclass of a bound method is not
+        counted, as in JAX.
       in_shardings: The sharding of each argument, a tree prefix of the arguments in the order of the parameters. For a
         module: one sharding for all its arrays, a `StateSharding`, or a State of shardings. The default, None, keeps
         the current placement of the arrays. What a captured module shares with an argument is placed as the argument.

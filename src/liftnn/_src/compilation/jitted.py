@@ -20,12 +20,11 @@ from liftnn._src.graph.slots import ARRAY
 from liftnn._src.lifting.arguments import Flat, flatten_call
 from liftnn._src.lifting.array_calls import ArrayCalls
 from liftnn._src.lifting.call import Call
-from liftnn._src.lifting.callables import Bindable, is_fixed, unwrap_callable
+from liftnn._src.lifting.callables import Bindable, count_uncounted, is_fixed, unwrap_callable
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.lifting.lift import LiftOptions, T
 from liftnn._src.lifting.names import take_names
 from liftnn._src.lifting.offers import Offer, may_be_fast, publish
-from liftnn._src.lifting.signature import select
 from liftnn._src.lifting.static_arguments import WithStatic
 from liftnn._src.static_values.static import Static
 from liftnn._src.tracebacks import boundary, hide_frames
@@ -72,10 +71,11 @@ class Jitted(Bindable[P, R]):
         function, leading, stored = unwrap_callable(f, transform)
         name = getattr(f, "__name__", "call")
         called = function if leading or stored else f
-        make = functools.partial(Compilation, called, name, shardings, options, donate_written, wrap)
+        first = count_uncounted(f)
+        make = functools.partial(Compilation, called, name, shardings, options, donate_written, wrap, first)
         shared = wrap is None and max_traces is None  # with `max_traces` all traces count, so none are shared
         carried = None if stored is None else (len(stored[0]), *stored[1])
-        key = (name, carried, static, donate, shardings, *(options or {}).items(), donate_written)
+        key = (name, carried, static, donate, shardings, *(options or {}).items(), donate_written, first)
         compilation = shared_compilation(f, called, key, make) if shared else make()
         self._transform = transform
         self._traces = Traces(f"liftnn.{transform} of {getattr(f, '__qualname__', 'a function')}", max_traces)
@@ -92,7 +92,7 @@ class Jitted(Bindable[P, R]):
         self._lifted._bound = compilation.bound
         self._lifted._begin_trace = self._traces.begin
         take_names(self, f)
-        compilation.donate = select(self._lifted._called, donate[0], donate[1], "donate")
+        compilation.donate = self._lifted._select(donate[0], donate[1], "donate")
         self._donates = bool(compilation.donate)
         compilation.has_leading = bool(self._lifted._leading)
         both = self._lifted._static.common(compilation.donate)

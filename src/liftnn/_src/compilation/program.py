@@ -40,6 +40,7 @@ class Program:
       options: Options of `jax.jit`.
       donate_written: Whether to donate also the Variables that the call overwrites.
       move: Takes the dynamic leaves, and returns them on the devices of the program. The default, None, moves none.
+      first: The position of the first argument that `in_shardings` counts. The default is 0.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class Program:
         options: dict[str, Any],
         donate_written: bool = False,
         move: Move | None = None,
+        first: int = 0,
     ):
         self.plan = plan
         self.donates = bool(donated) or donate_written
         self.is_abstract = donate_written
         self._is_settled = False
         self._pure = pure
+        self._first = first
         self._out_prefix = shardings[1]
         self.grouped = any(s is not None for s in shardings)
         self.output_specs = OutputSpecs(self.grouped)
@@ -115,7 +118,7 @@ class Program:
         plan = self.plan
         in_shardings = tuple(in_shardings) if isinstance(in_shardings, list) else in_shardings
         leaves: list[Prefix] = [None] * len(plan.graph.edges)
-        dynamic = [a for a in plan.arguments[0] if not self._is_static(a)]
+        dynamic = [a for a in plan.arguments[0][self._first :] if not self._is_static(a)]
         named = self._named_in_order()
         dynamic += (
             named[: max(0, len(in_shardings) - len(dynamic))] if isinstance(in_shardings, tuple) else named

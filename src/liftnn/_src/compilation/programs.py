@@ -34,6 +34,7 @@ class Compilation:
       options: Options of `jax.jit`.
       donate_written: Whether to donate the buffers of the Variables that the call overwrites.
       wrap: Applies another transform below the compilation.
+      first: The position of the first argument that `in_shardings` counts.
     """
 
     donate: Selected
@@ -47,6 +48,7 @@ class Compilation:
         options: Mapping[str, Any] | None,
         donate_written: bool,
         wrap: Wrap | None,
+        first: int,
     ):
         self.is_traced = False
         self.bound: dict[GraphSpec, tuple[Plan, Program]] = {}
@@ -56,6 +58,7 @@ class Compilation:
         self._options = dict(options or {})
         self._donate_written = donate_written
         self._wrap = wrap
+        self._first = first
 
     def _donated_leaves(self, plan: Plan) -> list[int]:
         """Return the leaves of the donated arguments."""
@@ -92,7 +95,8 @@ class Compilation:
         counted.__wrapped__ = self._function  # pyright: ignore[reportFunctionMemberAccess]  # as by functools.wraps
         counted.__name__ = counted.__qualname__ = self._name
         donated = self._donated_leaves(plan)
-        program = Program(plan, counted, donated, self._shardings, self._options, self._donate_written, move)
+        options = self._shardings, self._options, self._donate_written
+        program = Program(plan, counted, donated, *options, move=move, first=self._first)
         # The program holds `counted`, so references back would keep constants until the garbage collector runs.
         weak_program, weak_compilation = weakref.ref(program), weakref.ref(self)
         return program

@@ -145,6 +145,17 @@ def as_method(function: Callable[..., Any]) -> Callable[..., Any]:
     return functools.wraps(function, updated=())(lambda *args, **kwargs: function(*args, **kwargs))
 
 
+def count_uncounted(f: Callable[..., Any]) -> int:
+    """Return how many leading arguments the positions in a user's options omit: 1 for the owner of a bound method.
+
+    Args:
+      f: The user's function. The module of a bound method is counted, as argument 0; a dataclass is not, as in JAX.
+    """
+    if not isinstance(f, types.MethodType) or not is_object(f.__self__):
+        return 0
+    return 0 if hasattr(type(f.__self__), "__graph_node__") else 1
+
+
 def is_fixed(stored: tuple[tuple[Any, ...], dict[str, Any]] | None) -> bool:
     """Return whether the arguments stored in a partial cannot change in place, so JAX may treat them as constants."""
     arguments = () if stored is None else (*stored[0], *stored[1].values())

@@ -33,6 +33,10 @@ class Selected(NamedTuple):
         """Return the selected positions among `count` positional arguments."""
         return {n for n in self.nums if 0 <= n < count} | {n + count for n in self.nums if -count <= n < 0}
 
+    def after(self, count: int) -> Selected:
+        """Return the selection with `count` more arguments in front."""
+        return Selected(tuple([n + count if n >= 0 else n for n in self.nums]), self.names)
+
     def common(self, other: Selected) -> list[Any]:
         """Return the positions that two selections share; if there are none, the names that they share."""
         return sorted({*self.nums} & {*other.nums}) or sorted({*self.names} & {*other.names})

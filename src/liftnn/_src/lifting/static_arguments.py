@@ -10,8 +10,9 @@ from typing import Any
 from liftnn import errors
 from liftnn._src.lifting.arguments import StaticArgument
 from liftnn._src.lifting.call import Call
+from liftnn._src.lifting.callables import count_uncounted
 from liftnn._src.lifting.lift import Bind, Lifted, LiftOptions
-from liftnn._src.lifting.signature import select
+from liftnn._src.lifting.signature import Selected, select
 from liftnn._src.static_values.value_types import is_hashable
 from liftnn._src.trees import an
 from liftnn._src.type_variables import P, R
@@ -41,10 +42,17 @@ class WithStatic(Lifted[P, R]):
         hashable: bool = True,
     ):
         super().__init__((f,), bind, options)
-        self._called = f if isinstance(f, functools.partial) else self._functions[0]
-        """The function with the signature of the call."""
-        self._static = select(self._called, argnums, argnames, what)
+        self._n_uncounted = count_uncounted(f)
+        self._called = f if self._n_uncounted or isinstance(f, functools.partial) else self._functions[0]
+        """The function with the arguments that the positions in options count."""
+        self._static = self._select(argnums, argnames, what)
         self._mark = _static if hashable else _without_module
+
+    def _select(
+        self, argnums: int | Sequence[int] | None, argnames: str | Iterable[str] | None, what: str
+    ) -> Selected:
+        """Resolve a pair of options to positions, with the module or dataclass of a bound method as 0, and names."""
+        return select(self._called, argnums, argnames, what).after(self._n_uncounted)
 
     def _arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
