@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -48,3 +51,59 @@ def test_a_numpy_array_is_not_changed_in_a_copy(transform, place, dtype):
     with pytest.raises(TypeError, match="JAX arrays are immutable"):
         f(1.0, model)
     assert array.tolist() == [0, 1, 2]
+
+
+@dataclasses.dataclass
+class Scaled:
+    """A dataclass that JAX does not know, with a number, an array or a model."""
+
+    by: object
+
+    def act(self, x, y):
+        return (self.by if not isinstance(self.by, Affine) else self.by.w).sum() * x + y
+
+
+OWNERS = {
+    "number": lambda: Scaled(np.float32(2)),
+    "array": lambda: Scaled(jnp.array(2.0)),
+    "model": lambda: Scaled(Affine(2.0)),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"nondiff_argnums": (1,)}, {"nondiff_argnames": ("y",)}], ids=repr)
+@pytest.mark.parametrize("make", OWNERS.values(), ids=OWNERS)
+def test_the_rules_of_a_bound_method_do_not_get_its_dataclass_as_in_jax(make, options):
+    def by_vjp(library):
+        f = library.custom_vjp(make().act, **options)
+        if options:
+            f.defvjp(lambda x, y: (x * y, None), lambda y, _, ct: (3 * ct,))
+        else:
+            f.defvjp(lambda x, y: (x * y, None), lambda _, ct: (3 * ct, ct))
+        return f
+
+    def by_jvp(library):
+        f = library.custom_jvp(make().act, **options)
+        if options:
+            f.defjvp(lambda y, primals, tangents: (primals[0] * y, 3 * tangents[0]))
+        else:
+            f.defjvp(lambda primals, tangents: (primals[0] * primals[1], 3 * tangents[0] + tangents[1]))
+        return f
+
+    for rule in (by_vjp, by_jvp):
+        found = [
+            (float(f(5.0, 7.0)), *map(float, library.value_and_grad(f)(5.0, 7.0)))
+            for library in (jax, liftnn)
+            for f in [rule(library)]
+        ]
+        assert found[0] == found[1]
+
+
+def test_a_model_in_the_dataclass_of_a_method_with_a_rule_is_not_stale():
+    owner = OWNERS["model"]()
+    f = liftnn.custom_vjp(owner.act)
+    f.defvjp(lambda x, y: (owner.act(x, y), None), lambda _, ct: (3 * ct, ct))
+    call = liftnn.jit(liftnn.value_and_grad(f))
+    before = owner.act(1.0, 0.0)
+    assert tuple(map(float, call(1.0, 0.0))) == (float(before), 3.0)
+    owner.by.w.value = owner.by.w * 2
+    assert tuple(map(float, call(1.0, 0.0))) == (2 * float(before), 3.0)

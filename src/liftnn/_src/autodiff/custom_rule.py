@@ -23,6 +23,7 @@ from liftnn._src.captures.search import find_captured
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.arguments import mark_static
 from liftnn._src.lifting.array_calls import ArrayCalls, ArrayFunction, has_arrays_only
+from liftnn._src.lifting.callables import as_method, count_uncounted
 from liftnn._src.lifting.contract import Plan, PureFunction, Result
 from liftnn._src.lifting.lift import Lifted, LiftOptions
 from liftnn._src.lifting.offers import Offer, offer_for, publish
@@ -57,7 +58,10 @@ class CustomRule(Lifted[P, R]):
         nondiff_argnums: int | Sequence[int],
         nondiff_argnames: str | Iterable[str],
     ):
-        super().__init__((f,), type(self)._bind_call, LiftOptions(name, needs_values=True))
+        called = (
+            as_method(f) if count_uncounted(f) else f
+        )  # JAX does not pass the dataclass of a method to the rules
+        super().__init__((called,), type(self)._bind_call, LiftOptions(name, needs_values=True))
         by_name = select(self._functions[0], None, nondiff_argnames, "nondiff")
         by_number = select(self._functions[0], nondiff_argnums, None, "nondiff")
         self._nondiff = Selected(
