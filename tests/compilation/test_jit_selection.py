@@ -280,3 +280,8 @@ def test_a_method_that_dataclasses_and_modules_share_counts_as_each_of_them():
             SEEN.clear()
             liftnn.jit(owner.act, static_argnums=position)(3.0, 4)
             assert SEEN == [True]
+
+
+def test_an_error_counts_positions_as_the_options_do():
+    with pytest.raises(liftnn.ArgumentError, match="both static and donated: 1\\."):
+        liftnn.jit(Mutable(2.0).act, static_argnums=1, donate_argnums=(0, 1))

@@ -96,6 +96,7 @@ class Jitted(Bindable[P, R]):
         self._donates = bool(compilation.donate)
         compilation.has_leading = bool(self._lifted._leading)
         both = self._lifted._static.common(compilation.donate)
+        both = [x - first if isinstance(x, int) else x for x in both]
         if both:
             raise errors.ArgumentError(
                 f"Arguments cannot be both static and donated: {', '.join(map(repr, both))}.",
