@@ -58,9 +58,8 @@ class CustomRule(Lifted[P, R]):
         nondiff_argnums: int | Sequence[int],
         nondiff_argnames: str | Iterable[str],
     ):
-        called = (
-            as_method(f) if count_uncounted(f) else f
-        )  # JAX does not pass the dataclass of a method to the rules
+        # JAX does not pass the dataclass of a method to the rules.
+        called = as_method(f) if count_uncounted(f) else f
         super().__init__((called,), type(self)._bind_call, LiftOptions(name, needs_values=True))
         by_name = select(self._functions[0], None, nondiff_argnames, "nondiff")
         by_number = select(self._functions[0], nondiff_argnums, None, "nondiff")
