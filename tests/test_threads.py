@@ -98,9 +98,9 @@ def test_threads_with_models_of_their_own_do_what_one_thread_does(f, build, way)
 def test_threads_that_bind_one_call_at_once_share_the_program(monkeypatch):
     barrier, make = threading.Barrier(N), programs.Program
 
-    def make_together(*args):
+    def make_together(*args, **options):
         barrier.wait(timeout=60)
-        return make(*args)
+        return make(*args, **options)
 
     monkeypatch.setattr(programs, "Program", make_together)
     models = [Affine(float(i)) for i in range(N)]
