@@ -10,14 +10,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
 from liftnn._src.autodiff.selection import DiffState
 from liftnn._src.compat.modes import resolve_modes
-from liftnn._src.graph.graphdef import GraphDef, walk_tree
+from liftnn._src.graph.graphdef import WalkedTree, walk_tree
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.lifting.configure import MISSING
 from liftnn._src.trees import key_of
+from liftnn._src.variables.operators import unwrap_raw
 from liftnn._src.variables.state import State
+from liftnn._src.variables.variable import Variable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,30 +90,37 @@ def pulls_trees(derivative: F) -> F:
     return resolve_modes(call)  # pyright: ignore[reportReturnType]  # the same signature
 
 
-def structure_of(argument: Any) -> GraphDef[Any] | None:
-    """Return the structure of an argument; None if it has no modules, or others than pytrees of JAX."""
+def structure_of(argument: Any) -> WalkedTree | None:
+    """Return an argument with its structure; None if it has no modules, or others than pytrees of JAX."""
     objects = list(filter(is_object, jax.tree.leaves(argument, is_leaf=is_object)))
     if not objects or not all(getattr(type(x), "__jax_tree__", False) for x in objects):
         return None
-    return walk_tree(argument).graphdef
+    return walk_tree(argument)
 
 
-def as_trees(structures: Sequence[GraphDef[Any] | None], grads: Sequence[Any]) -> tuple[Any, ...]:
+def as_trees(structures: Sequence[WalkedTree | None], grads: Sequence[Any]) -> tuple[Any, ...]:
     """Return gradients as trees of the structure of their arguments.
 
     Args:
-      structures: The structure of each argument; None leaves its gradient as it is.
+      structures: Each argument with its structure; None leaves its gradient as it is.
       grads: The gradients, with a State in place of each module.
 
     Returns:
-      The trees.
+      The trees. What has no derivative, such as an integer, has zeros of dtype `float0`, as in JAX.
     """
     return tuple([g if s is None else _as_tree(s, g) for s, g in zip(structures, grads, strict=True)])
 
 
-def _as_tree(structure: GraphDef[Any], gradient: Any) -> Any:
+def _as_tree(structure: WalkedTree, gradient: Any) -> Any:
     leaves: dict[Any, Any] = {}
     for entries, x in jax.tree.leaves_with_path(gradient, is_leaf=lambda x: isinstance(x, State)):
         path = tuple(map(key_of, entries))
         leaves |= {(*path, *p): y for p, y in x.flat().items()} if isinstance(x, State) else {path: x}
-    return structure.merge(State.from_flat(leaves))
+    others = {path: _zero(x) for path, x in structure.leaves() if path not in leaves}
+    return structure.graphdef.merge(State.from_flat({**leaves, **others}))
+
+
+def _zero(x: Any) -> Any:
+    """Return the gradient of a leaf that has no derivative."""
+    zeros = jax.tree.map(lambda y: np.zeros(np.shape(y), jax.dtypes.float0), unwrap_raw(x))
+    return x.replace(zeros) if isinstance(x, Variable) else zeros
