@@ -155,6 +155,11 @@ def key_of(entry: Any) -> Key:
     return entry
 
 
+def sort_key(path: Path) -> list[tuple[str, Key]]:
+    """Return what paths are sorted by: key by key, numbers before names."""
+    return [(type(key).__name__, key) for key in path]
+
+
 def list_paths(paths: Iterable[str], most: int = 8, indent: str = "  ") -> str:
     """List paths, one per line; paths beyond `most` are only counted."""
     paths = list(paths)

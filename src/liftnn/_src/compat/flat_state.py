@@ -9,15 +9,10 @@ import jax
 
 from liftnn._src.filters import Filter
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path
+from liftnn._src.trees import Path, sort_key
 from liftnn._src.variables.state import State, as_state
 
 Leaves: TypeAlias = Mapping[Path, Any] | Iterable[tuple[Path, Any]]
-
-
-def sort_key(path: Path) -> list[tuple[str, Any]]:
-    """Return what paths are sorted by: key by key, numbers before names."""
-    return [(type(key).__name__, key) for key in path]
 
 
 def sort_leaves(leaves: Leaves) -> list[tuple[Path, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from liftnn._src.compat.flat_state import sort_key
 from liftnn._src.compat.modes import accept_modes
 from liftnn._src.graph.graphdef import walk_tree
 from liftnn._src.graph.kinds import LIST, TUPLE, VARIABLE, NodeKind
@@ -15,7 +14,7 @@ from liftnn._src.modules.module import Module
 from liftnn._src.modules.recursive_map import map_recursively
 from liftnn._src.optim.optimizer import Optimizer
 from liftnn._src.rngs import Rngs, RngStream
-from liftnn._src.trees import Key, Path
+from liftnn._src.trees import Key, Path, sort_key
 
 _NO_MODULES = (Metric, Optimizer, RngStream, Rngs)
 """Classes that are not Modules in Flax NNX, which has another base class for them."""

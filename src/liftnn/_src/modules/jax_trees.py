@@ -22,7 +22,7 @@ from liftnn._src.graph.kinds import NodeKind
 from liftnn._src.graph.merge import merge_all
 from liftnn._src.graph.slots import Slot
 from liftnn._src.graph.walk import OpenNode, Sharing, Walk
-from liftnn._src.trees import Key, Path, is_array
+from liftnn._src.trees import Key, Path, is_array, sort_key
 from liftnn._src.variables import frames
 
 Keyed = tuple[Any, Any]
@@ -141,7 +141,7 @@ def _in_order(graphdef: GraphDef[Any]) -> list[tuple[Path, Slot]]:
     """Return the path and slot of each leaf, in the order of a State as a pytree: by keys, numbers before names."""
     found = _orders.get(graphdef)
     if found is None:
-        found = sorted(graphdef.leaves.items(), key=lambda pair: [(type(k).__name__, k) for k in pair[0]])
+        found = sorted(graphdef.leaves.items(), key=lambda pair: sort_key(pair[0]))
         _orders[graphdef] = found
     return found
 
