@@ -16,7 +16,6 @@ from liftnn._src.compilation import checkify as own_checkify, jaxpr, jit as own_
 from liftnn._src.control_flow import branches, loops
 from liftnn._src.control_flow.loop_axes import Carry
 from liftnn._src.control_flow.scan import scan as own_scan
-from liftnn._src.lifting.lift import Lifted
 from liftnn._src.mapping.pmap import pmap as own_pmap
 from liftnn._src.mapping.shard_map import shard_map as own_shard_map
 from liftnn._src.mapping.vmap import vmap as own_vmap
@@ -71,15 +70,11 @@ def _sort_gradients(derivative: F) -> F:
     """Let `grad` or `value_and_grad` return States that are sorted, as `nnx.state` does."""
 
     @functools.wraps(derivative)
-    def call(*args: Any, **options: Any) -> Any:
-        lifted = derivative(*args, **options)
-        if isinstance(lifted, Lifted):  # else it is a decorator
-            finish: Any = lifted._options.finish
-            lifted._options = lifted._options._replace(
-                finish=lambda out, grads: finish(out, sort_states(grads))
-            )
-            return lifted
-        return lambda f: call(f, *args, **options)
+    def call(f: Any, /, *args: Any, **options: Any) -> Any:
+        lifted = derivative(f, *args, **options)
+        finish: Any = lifted._options.finish
+        lifted._options = lifted._options._replace(finish=lambda out, grads: finish(out, sort_states(grads)))
+        return lifted
 
     return call  # pyright: ignore[reportReturnType]  # the same signature
 
