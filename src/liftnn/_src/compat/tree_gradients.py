@@ -41,11 +41,13 @@ def gives_trees(derivative: F) -> F:
             return lambda f: call(f, *args, graph=graph, graph_updates=graph_updates, **options)
         argnums = args[0] if args else options.get("argnums", 0)
         has_aux = args[1] if len(args) > 1 else options.get("has_aux", False)
-        positions = argnums if isinstance(argnums, (tuple, list)) else (argnums,)
+        several = isinstance(argnums, (tuple, list))
+        positions = argnums if several else (argnums,)
         of_params = derivative(f, *args, **options)
         if (graph and graph_updates) or "wrt" in options or any(isinstance(n, DiffState) for n in positions):
             return of_params
         of_all = derivative(f, *args, wrt=..., **options)
+        place = 1 if derivative.__name__ == "value_and_grad" else 0 if has_aux else None
 
         @functools.wraps(f, updated=())
         def call_in_tree_mode(*args: Any, **kwargs: Any) -> Any:
@@ -53,14 +55,9 @@ def gives_trees(derivative: F) -> F:
             if all(s is None for s in structures):
                 return of_params(*args, **kwargs)
             found = of_all(*args, **kwargs)
-            is_whole = derivative.__name__ == "grad" and not has_aux
-            place = 1 if derivative.__name__ == "value_and_grad" else 0
-            grads = found if is_whole else found[place]
-            if isinstance(argnums, (tuple, list)):
-                trees: Any = as_trees(structures, grads)
-            else:
-                trees = as_trees(structures, (grads,))[0]
-            return trees if is_whole else (*found[:place], trees, *found[place + 1 :])
+            grads = found if place is None else found[place]
+            trees = as_trees(structures, grads) if several else as_trees(structures, (grads,))[0]
+            return trees if place is None else (*found[:place], trees, *found[place + 1 :])
 
         return call_in_tree_mode
 
