@@ -22,7 +22,7 @@ X = jnp.arange(6.0).reshape(3, 2)
 
 
 class Part(liftnn.Module):
-    """A layer that is no pytree itself."""
+    """A layer that is not a pytree itself."""
 
     def __init__(self, factor):
         self.w = liftnn.Param(jnp.full((2, 2), factor), note="kept")

@@ -43,7 +43,7 @@ _jax_arrays: set[type] = set()
 def is_jax_array(x: Any) -> bool:
     """Return whether `x` is a JAX array or a tracer, in 0.1 us; for a tracer, `isinstance` takes 0.3 us or more.
 
-    It goes by the class, so it may also return True for a tracer of a mutable array, which is no `jax.Array`.
+    It goes by the class, so it may also return True for a tracer of a mutable array, which is not a `jax.Array`.
 
     Args:
       x: Any object.

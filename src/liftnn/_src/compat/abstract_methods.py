@@ -6,7 +6,7 @@ from __future__ import annotations
 def mark_abstract(cls: type) -> None:
     """Let a class with abstract methods raise TypeError when it is instantiated.
 
-    `abc.ABCMeta` does the same; it would be a metaclass, which the modules of liftnn do not have.
+    `abc.ABCMeta` does the same for classes below `nnx.Module`; liftnn's own classes, such as layers, do not have it.
 
     Args:
       cls: The class, which has just been created.

@@ -25,7 +25,7 @@ else:
 
         `jax.tree.map(f, model)` returns a new model with the same sharing and cycles, and JAX's transforms take and
         return models. In such a transform a model can be read, but a write raises an error, since it would be lost.
-        The instances of `class Model(nnx.Module, pytree=False)` are no pytrees, nor are liftnn's own layers.
+        The instances of `class Model(nnx.Module, pytree=False)` are not pytrees, nor are liftnn's own layers.
 
         Example:
           >>> import jax, jax.numpy as jnp

@@ -330,7 +330,7 @@ class _Flattener:
             return x
         if inside or isinstance(
             x, (weakref.ref, jax.Ref)
-        ):  # two references to equal objects are not interchangeable
+        ):  # references to equal objects are not interchangeable
             return Identity(x)
         if is_hashable(x):
             return (type(x), x)
