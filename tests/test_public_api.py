@@ -115,9 +115,12 @@ def test_what_is_loaded_at_first_use_is_what_type_checkers_import():
 
 
 LOADED = """
-import sys, jax, jax.numpy as jnp, liftnn
+import sys, jax, jax.numpy as jnp
+before = {{*sys.modules}}
+import liftnn
 assert not [m for m in sys.modules if m.startswith("liftnn._src.nn.")], "layers are loaded at first use"
 assert "optax" not in sys.modules, "optax is loaded with Optimizer"
+assert "jax.extend" not in {{*sys.modules}} - before, "jax.extend is loaded with the first class of layers"
 {0}
 """
 

@@ -32,17 +32,21 @@ def is_layer(cls: type) -> bool:
     return name.partition(".")[0] != "liftnn" or name.startswith("liftnn._src.nn.")
 
 
-def wrap_call(function: F, *, in_traces_only: bool = True) -> F:
+def wrap_call(function: F) -> F:
     """Wrap the method `__call__` of a class of modules; see the docstring of this file.
 
     Args:
       function: The method.
-      in_traces_only: Whether the wrapper only calls the method outside of traces. The default is True.
 
     Returns:
       The wrapped method, with the same name and signature.
     """
     frames.prepare()
+    return _wrap(function, in_traces_only=True)
+
+
+def _wrap(function: F, *, in_traces_only: bool) -> F:
+    """Wrap a function of a layer; `in_traces_only` says that the wrapper only calls it outside of traces."""
     # Names of its own for what it uses, since it has the globals of the user's file.
     run, finish, exception = _run_layer, _finish, Exception
 
@@ -103,7 +107,7 @@ def _call_for(module: Any, function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
-call_in_scope = wrap_call(_call_for, in_traces_only=False)
+call_in_scope = _wrap(_call_for, in_traces_only=False)
 """Called with a layer, a function and its arguments: the call of a transform that decorates `__call__` of the layer."""
 
 
