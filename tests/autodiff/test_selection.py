@@ -73,3 +73,56 @@ def test_an_argument_that_was_not_passed_by_position_is_a_type_error_as_in_jax(t
     for of in (jax, liftnn):
         with pytest.raises(TypeError):
             getattr(of, transform)(f, argnums=argnums)(*args, **kwargs)
+
+
+VARIABLES = {
+    "alone": (lambda v: v, lambda x: x),
+    "in a list": (lambda v: [v, liftnn.Param(2.0)], lambda x: [x, 2.0]),
+    "in a dict": (lambda v: {"v": v, "a": jnp.float32(4.0)}, lambda x: {"v": x, "a": 4.0}),
+    "of a dict": (lambda v: type(v)({"v": v.value, "w": jnp.ones(2)}), lambda x: {"v": x, "w": jnp.ones(2)}),
+}  # fmt: skip
+DERIVATIVES = {
+    "grad": lambda of, f, x: of.grad(f)(x),
+    "vjp": lambda of, f, x: of.vjp(f, x)[1](jnp.float32(1.0))[0],
+    "jacrev": lambda of, f, x: of.jacrev(f)(x),
+    "jacfwd": lambda of, f, x: of.jacfwd(f)(x),
+}
+
+
+@pytest.mark.parametrize("derivative", DERIVATIVES)
+@pytest.mark.parametrize("where", VARIABLES)
+@pytest.mark.parametrize("cls", [liftnn.Variable, liftnn.BatchStat, liftnn.Param], ids=lambda c: c.__name__)
+def test_a_variable_that_is_an_argument_itself_is_differentiated_whatever_its_type(cls, where, derivative):
+    def f(x):
+        return sum((jnp.sin(leaf) ** 2).sum() for leaf in jax.tree.leaves(x))
+
+    variables, arrays = VARIABLES[where]
+    tree = variables(cls(jnp.float32(3.0)))
+    ours = DERIVATIVES[derivative](liftnn, f, tree)
+    theirs = DERIVATIVES[derivative](jax, f, jax.tree.map(jnp.float32, arrays(3.0)))
+    assert jax.tree.map(type, ours, is_leaf=is_variable) == jax.tree.map(type, tree, is_leaf=is_variable)
+    assert find_difference(jax.tree.leaves(ours), jax.tree.leaves(theirs)) is None
+
+
+def is_variable(x):
+    return isinstance(x, liftnn.Variable)
+
+
+def test_a_variable_of_integers_or_of_a_module_is_not():
+    norm = liftnn.BatchNorm(2, rngs=liftnn.Rngs(0))
+    count = liftnn.Variable(jnp.int32(3))
+    grads = liftnn.grad(lambda n, c, m: (n(jnp.ones((1, 2))) * m * c).sum(), argnums=(0, 1, 2))(
+        norm, count, norm.mean
+    )
+    assert sorted(grads[0]) == ["bias", "scale"]
+    assert len(grads[1]) == 0
+    assert type(grads[2]) is liftnn.BatchStat
+    with pytest.raises(liftnn.FilterError, match="Nothing to differentiate"):
+        liftnn.grad(lambda c: c * 2.0)(count)
+
+
+def test_a_filter_holds_for_variables_that_are_arguments_too():
+    variables = {"mean": liftnn.BatchStat(1.0), "kernel": liftnn.Param(2.0)}
+    grads = liftnn.grad(lambda v: v["mean"] * v["kernel"], wrt=liftnn.PathContains("kernel"))(variables)
+    assert len(grads["mean"]) == 0
+    assert float(grads["kernel"]) == 1.0

@@ -92,6 +92,10 @@ RESULTS = {
     "pulled back": "jax.tree.leaves(nnx.vjp(loss, net, x, graph=False)[1](jnp.float32(1.0)))",
     "pulled back, with an integer": "[(y.dtype, y.shape) for y in jax.tree.leaves("
     "nnx.vjp(lambda p: p.x.sum() * 2, Point(nnx.Param(x), nnx.Variable(jnp.arange(3))), graph=False)[1](1.0))]",
+    "variables": "[jax.tree.leaves(nnx.grad(lambda v: v[0][...] * v[1][...], graph=graph)"
+    "([nnx.BatchStat(jnp.float32(3.0)), nnx.Param(jnp.float32(2.0))])) for graph in (True, False)]",
+    "a module and a variable": "jax.tree.leaves(nnx.grad(lambda p: loss(p[0], x) * p[1][...], graph=False)"
+    "([net, nnx.Variable(jnp.float32(3.0))]))",
     "descent in tree mode": "loss(jax.tree.map(lambda w, g: w - 0.1 * g, net, nnx.grad(loss, graph=False)(net, x)), x)",
     "pytree": "jax.tree.leaves(jax.jit(lambda p: p)(Point(jnp.ones(2), jnp.zeros(1))))",
     "list": "jax.tree.leaves(jax.jit(lambda p: p)(nnx.List([jnp.ones(2), nnx.Param(jnp.zeros(1))])))",

@@ -41,7 +41,8 @@ def fwd_and_bwd(
         default is False.
       jitted: Whether both functions are compiled by `liftnn.jit`. The default is True. If only `bwd` is compiled, it is
         compiled in each call, since each call of an eager `fwd` gives another function.
-      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
+      wrt: A filter that selects the differentiated Variables of a module. The default, `Param`, leaves out no Variable
+        of floating point or complex dtype that is an argument itself, or an element of one.
 
     Returns:
       The functions `fwd` and `bwd`. `fwd` takes the arguments of `f`, and returns `(output, residuals)`, or

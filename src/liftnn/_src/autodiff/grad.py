@@ -47,7 +47,8 @@ def grad(
       allow_int: Whether integer and boolean arrays may be differentiated; their gradients have dtype `float0`. The
         default is False.
       reduce_axes: As in `jax.grad`, where only `()`, the default, is valid.
-      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
+      wrt: A filter that selects the differentiated Variables of a module. The default, `Param`, leaves out no Variable
+        of floating point or complex dtype that is an argument itself, or an element of one.
 
     Returns:
       A function with the arguments of `f` that returns the gradient, or `(gradient, auxiliary)` if `has_aux` is True.
@@ -106,7 +107,8 @@ def value_and_grad(
       allow_int: Whether integer and boolean arrays may be differentiated; their gradients have dtype `float0`. The
         default is False.
       reduce_axes: As in `jax.value_and_grad`, where only `()`, the default, is valid.
-      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
+      wrt: A filter that selects the differentiated Variables of a module. The default, `Param`, leaves out no Variable
+        of floating point or complex dtype that is an argument itself, or an element of one.
 
     Returns:
       A function with the arguments of `f` that returns a pair of the output of `f` and the gradient. If `has_aux` is

@@ -43,7 +43,8 @@ def jacfwd(
       has_aux: Whether `f` returns a pair `(output, auxiliary)`, of which only the output is differentiated. The
         default is False.
       holomorphic: Whether `f` is holomorphic, with complex inputs and outputs. The default is False.
-      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
+      wrt: A filter that selects the differentiated Variables of a module. The default, `Param`, leaves out no Variable
+        of floating point or complex dtype that is an argument itself, or an element of one.
 
     Returns:
       A function with the arguments of `f` that returns the Jacobian, or `(jacobian, auxiliary)` if `has_aux` is True.
@@ -93,7 +94,8 @@ def jacrev(
         default is False.
       holomorphic: Whether `f` is holomorphic, with complex inputs and outputs. The default is False.
       allow_int: Whether integer and boolean arrays may be differentiated. The default is False.
-      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
+      wrt: A filter that selects the differentiated Variables of a module. The default, `Param`, leaves out no Variable
+        of floating point or complex dtype that is an argument itself, or an element of one.
 
     Returns:
       A function with the arguments of `f` that returns the Jacobian, or `(jacobian, auxiliary)` if `has_aux` is True.
@@ -135,7 +137,8 @@ def hessian(
       has_aux: Whether `f` returns a pair `(output, auxiliary)`, of which only the output is differentiated. The
         default is False.
       holomorphic: Whether `f` is holomorphic, with complex inputs and outputs. The default is False.
-      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
+      wrt: A filter that selects the differentiated Variables of a module. The default, `Param`, leaves out no Variable
+        of floating point or complex dtype that is an argument itself, or an element of one.
 
     Returns:
       A function with the arguments of `f` that returns the Hessian, or `(hessian, auxiliary)` if `has_aux` is True.

@@ -72,7 +72,8 @@ def jvp(
         None means zero. Variables that are left out have zero tangents.
       has_aux: Whether `f` returns a pair `(output, auxiliary)`, of which only the output is differentiated. The
         default is False.
-      wrt: A filter that selects the Variables of a module that may have tangents. The default is `Param`.
+      wrt: A filter that selects the Variables of a module that may have tangents. The default, `Param`, leaves out no
+        Variable of floating point or complex dtype that is an argument itself, or an element of one.
 
     Returns:
       A pair `(output, tangent)`, or `(output, tangent, auxiliary)` if `has_aux` is True. The tangent has the structure
@@ -171,7 +172,8 @@ def linearize(
         default is False.
       argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
         default, None, means all positional arguments.
-      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
+      wrt: A filter that selects the differentiated Variables of a module. The default, `Param`, leaves out no Variable
+        of floating point or complex dtype that is an argument itself, or an element of one.
       **options: Further options of `jax.linearize`, for calls without modules only.
 
     Returns:

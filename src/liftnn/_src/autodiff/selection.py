@@ -154,20 +154,21 @@ class Selection:
         self.plan = plan
         self.matched = matched
         positional, _ = plan.arguments
-        self.chosen: list[tuple[Argument, Predicate]] = []
+        self.chosen: list[tuple[Argument, Predicate, bool]] = []
+        """Each argument with its filter, and whether that is the default: it holds for Variables in modules only."""
         for argnum, wrt in ((c.argnum, c.filter) for c in chosen):
             if not -len(positional) <= argnum < len(positional):
                 raise errors.ArgumentTypeError(
                     f"argnums contains {argnum}, but only {len(positional)} positional arguments were passed.",
                     "Pass the differentiated arguments by position.",
                 )
-            if any(positional[argnum] is argument for argument, _ in self.chosen):
+            if any(positional[argnum] is argument for argument, *_ in self.chosen):
                 raise errors.ArgumentError(
                     f"argnums selects args[{argnum % len(positional)}] twice.",
                     "Pass each position once; a filter such as `liftnn.DiffState(0, (liftnn.Param, liftnn.BatchStat))` "
                     "selects Variables of several types.",
                 )
-            self.chosen.append((positional[argnum], to_predicate(wrt)))
+            self.chosen.append((positional[argnum], to_predicate(wrt), wrt is Param))
 
     def pick(self, leaves: Sequence[Any], integers: Integers = "left out") -> DiffLeaves:
         """Apply the filters to the dynamic leaves.
@@ -188,7 +189,7 @@ class Selection:
         unmatched: list[errors.FilterError] = []
         only_floats = integers == "left out"
         by_slot = self.plan.by_slot(leaves)
-        for argument, predicate in self.chosen:
+        for argument, predicate, is_default in self.chosen:
             self._check_passed(argument)
             entries: list[Any] = []
             nothing: list[errors.FilterError] = []
@@ -204,6 +205,7 @@ class Selection:
                     p
                     for p, s in below.items()
                     if position in in_states
+                    or (is_default and p == () and any(map(is_inexact, jax.tree.leaves(by_slot[s]))))
                     or self._matches(predicate, (*root, *p), s, by_slot[s], only_floats)
                 ]
                 entries.append(tuple([(path, diff_leaves.add(below[path])) for path in found]))

@@ -64,7 +64,8 @@ def vjp(
         default is False.
       argnums: The differentiated arguments: an int, which may be negative, a `DiffState`, or a sequence of them. The
         default, None, means all positional arguments.
-      wrt: A filter that selects the differentiated Variables of a module. The default is `Param`.
+      wrt: A filter that selects the differentiated Variables of a module. The default, `Param`, leaves out no Variable
+        of floating point or complex dtype that is an argument itself, or an element of one.
       **options: Further options of `jax.vjp`, for calls without modules only.
 
     Returns:

@@ -90,7 +90,9 @@ def pulls_trees(derivative: F) -> F:
 def structure_of(argument: Any) -> WalkedTree | None:
     """Return an argument with its structure; None if it has no modules, or others than pytrees of JAX."""
     objects = list(filter(is_object, jax.tree.leaves(argument, is_leaf=is_object)))
-    if not objects or not all(getattr(type(x), "__jax_tree__", False) for x in objects):
+    if not objects or not all(
+        isinstance(x, Variable) or getattr(type(x), "__jax_tree__", False) for x in objects
+    ):
         return None
     return walk_tree(argument)
 
@@ -110,7 +112,7 @@ def as_trees(structures: Sequence[WalkedTree | None], grads: Sequence[Any]) -> t
 
 def _as_tree(structure: WalkedTree, gradient: Any) -> Any:
     leaves: dict[Any, Any] = {}
-    for entries, x in jax.tree.leaves_with_path(gradient, is_leaf=lambda x: isinstance(x, State)):
+    for entries, x in jax.tree.leaves_with_path(gradient, is_leaf=lambda x: isinstance(x, (State, Variable))):
         path = tuple(map(key_of, entries))
         leaves |= {(*path, *p): y for p, y in x.flat().items()} if isinstance(x, State) else {path: x}
     others = {path: _zero(x) for path, x in structure.leaves() if path not in leaves}
