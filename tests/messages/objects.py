@@ -689,11 +689,11 @@ def update_with_other_shapes_and_dtypes():
 
 @message(
     errors.StructureError,
-    "x cannot be set in place: no module, list or dict holds it.",
+    "[1] cannot be set in place: no module, list or dict holds it.",
     "Store it as an attribute of a Module, or take the new value from the State.",
 )
 def update_of_an_array_in_the_tree():
-    tree = {"model": Affine(), "x": jnp.ones(2)}
+    tree = (Affine(), jnp.ones(2))
     liftnn.update(tree, jax.tree.map(lambda x: 2 * x, liftnn.state(tree)))
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 from tests.alike import find_difference
 from tests.interrupted import interruptions
-from tests.modules.test_verbs import doubled
+from tests.modules.test_update import doubled
 from tests.strategies import Frozen, Node
 
 import liftnn

@@ -14,14 +14,16 @@ import numpy as np
 from liftnn import errors
 from liftnn._src.filters import Filter, check_tags, first_match, to_predicates
 from liftnn._src.graph.description import find_all_paths, find_holders
-from liftnn._src.graph.graphdef import GraphDef, WalkedTree, walk_tree
+from liftnn._src.graph.graphdef import WalkedTree, walk_tree
 from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import set_frozen_arrays
+from liftnn._src.graph.slots import ROOT, Slot
 from liftnn._src.graph.undo import Former, all_or_nothing, restore
 from liftnn._src.modules.children import set_child
 from liftnn._src.modules.iterate import root_leaves
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import (
+    Key,
     Path,
     an,
     copy_containers,
@@ -48,7 +50,7 @@ def update(tree: Any, /, *states: Mapping[Any, Any]) -> None:
     """Set values and metadata of Variables from States, in place.
 
     Args:
-      tree: A module, or any pytree with modules in it.
+      tree: A module, or any pytree with modules in it. Arrays in its lists and dicts are replaced there.
       *states: States or plain nested dicts, with all or some of the Variables of the tree, or values for them.
         Set hooks do not run.
 
@@ -88,7 +90,7 @@ def set_values(tree: Any, states: Sequence[Mapping[Any, Any]], same_dtypes: bool
     writes: list[tuple[Variable[Any], Any]] = []
     misfits: list[str] = []
     gone: list[Path] = []
-    set_arrays: dict[int, dict[Any, Any]] = {}
+    set_arrays: dict[int, tuple[Any, dict[Any, Any]]] = {}
     unknown: list[Path] = []
 
     def find(path: Path) -> Any:
@@ -108,8 +110,8 @@ def set_values(tree: Any, states: Sequence[Mapping[Any, Any]], same_dtypes: bool
             if isinstance(old, Variable):
                 writes.append((old, new))
             elif slot is not None:
-                _check_settable(graphdef, path, slot.node, walked.objects)
-                set_arrays.setdefault(slot.node, {})[slot.key] = unwrap_raw(new)
+                node, holder, key = _find_holder(tree, walked, path, slot)
+                set_arrays.setdefault(node, (holder, {}))[1][key] = unwrap_raw(new)
     if unknown:
         raise mismatch("The State does not fit the module", (), unknown)
     if misfits:
@@ -145,22 +147,25 @@ def _find_value(find: Callable[[Path], Any], path: Path, state: Mapping[Any, Any
 
 
 def _write_all(
-    walked: WalkedTree, writes: list[tuple[Variable[Any], Any]], set_arrays: dict[int, dict[Any, Any]]
+    walked: WalkedTree,
+    writes: list[tuple[Variable[Any], Any]],
+    set_arrays: dict[int, tuple[Any, dict[Any, Any]]],
 ) -> None:
-    """Set Variables, and array leaves by node and key: all or nothing."""
-    frozen = {n: arrays for n, arrays in set_arrays.items() if walked.graphdef.specs[n].kind.frozen}
-    holders = {n: walked.objects[n] for n in set_arrays if n not in frozen}
+    """Set Variables, and array leaves in their holders by key: all or nothing."""
+    specs = walked.graphdef.specs
+    frozen = {n: arrays for n, (_, arrays) in set_arrays.items() if n >= 0 and specs[n].kind.frozen}
+    settable = [pair for n, pair in set_arrays.items() if n not in frozen]
 
     def write() -> None:
         for variable, new in writes:
             _write(variable, new)
-        for node, holder in holders.items():
-            for key, x in set_arrays[node].items():
+        for holder, arrays in settable:
+            for key, x in arrays.items():
                 set_child(holder, key, x)
         if frozen:
             set_frozen_arrays(walked.graphdef, walked.objects, frozen, frames.owner_now())
 
-    all_or_nothing((*(x for x, _ in writes), *holders.values()), write)
+    all_or_nothing((*(x for x, _ in writes), *(holder for holder, _ in settable)), write)
 
 
 def _write(variable: Variable[Any], new: Any) -> None:
@@ -189,18 +194,41 @@ def _find_misfit(path: Path, old: Any, new: Any, same_dtypes: bool) -> list[str]
     return []
 
 
-def _check_settable(graphdef: GraphDef, path: Path, node: int, objects: list[Any]) -> None:
-    """Raise an error for an array leaf that cannot be set: its node is immutable, or belongs to another trace."""
+def _find_holder(tree: Any, walked: WalkedTree, path: Path, slot: Slot) -> tuple[int, Any, Key]:
+    """Return what holds an array leaf: its number, which is negative outside of modules; the object; and the key.
+
+    It raises an error if the array cannot be set there: something immutable is on the way, or another trace's.
+    """
+    graphdef = walked.graphdef
     specs = graphdef.specs
-    changed = {node, *find_holders(specs, {node})} if node >= 0 else set()
-    if node < 0 or any(e in changed and specs[e].kind.frozen for e in graphdef.edges if type(e) is int):
+    if slot.node == ROOT:
+        holder = _container_at(tree, path[:-1]) if path else None
+        if holder is not None:
+            return -1 - id(holder), holder, path[-1]
+    changed = {slot.node, *find_holders(specs, {slot.node})} if slot.node != ROOT else set()
+    if not changed or any(e in changed and specs[e].kind.frozen for e in graphdef.edges if type(e) is int):
         raise errors.StructureError(
             f"{format_path(path)} cannot be set in place: no module, list or dict holds it.",
             "Store it as an attribute of a Module, or take the new value from the State.",
         )
-    for holder in (objects[n] for n in changed):
+    for holder in (walked.objects[n] for n in changed):
         if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
             raise write_error(holder, f"the attribute {path[-1]!r}")
+    return slot.node, walked.objects[slot.node], slot.key
+
+
+def _container_at(tree: Any, path: Path) -> Any:
+    """Return the list, dict or State at a path in a tree; None if something else is there."""
+    try:
+        for key in path:
+            has_keys = isinstance(tree, (list, tuple, Mapping)) and not hasattr(tree, "_fields")
+            tree = tree[key] if has_keys else getattr(tree, key)
+    except (AttributeError, LookupError, TypeError):  # a pytree whose keys are not those of its attributes
+        return None
+    is_fixed = (
+        isinstance(tree, State) and type(tree) is not State
+    )  # such as those in the state of an Optimizer
+    return tree if isinstance(tree, (list, dict)) and not is_fixed else None
 
 
 def find_variables(tree: Any, *filters: Filter) -> dict[Path, Variable[Any]]:
