@@ -55,6 +55,21 @@ def update_by_optimizer():
     optimizer = nnx.Optimizer(net, optax.sgd(0.1), wrt=nnx.Param)
     optimizer.update(net, jax.grad(loss)(net, x))
     return jax.tree.leaves(net)
+
+def place():
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    with jax.set_mesh(mesh):
+        point = Point(nnx.Param(x, out_sharding=("d", None)), jnp.ones(2))
+        specs, shardings = nnx.get_partition_spec(point), nnx.get_named_sharding(point, mesh)
+        placed = [
+            jax.device_put(point, shardings),
+            jax.jit(lambda p: p, in_shardings=(shardings,), out_shardings=shardings)(point),
+            nnx.jit(lambda p: p, in_shardings=(shardings,), out_shardings=shardings, graph=False)(point),
+            jax.lax.with_sharding_constraint(point, specs),
+        ]
+    return type(specs).__name__, [str(s) for s in jax.tree.leaves(specs)], [
+        str(w.sharding.spec) for w in jax.tree.leaves(placed)
+    ]
 """
 RESULTS = {
     "paths": "[jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(net)]",
@@ -97,6 +112,7 @@ RESULTS = {
     "a module and a variable": "jax.tree.leaves(nnx.grad(lambda p: loss(p[0], x) * p[1][...], graph=False)"
     "([net, nnx.Variable(jnp.float32(3.0))]))",
     "descent in tree mode": "loss(jax.tree.map(lambda w, g: w - 0.1 * g, net, nnx.grad(loss, graph=False)(net, x)), x)",
+    "shardings": "place()",
     "pytree": "jax.tree.leaves(jax.jit(lambda p: p)(Point(jnp.ones(2), jnp.zeros(1))))",
     "list": "jax.tree.leaves(jax.jit(lambda p: p)(nnx.List([jnp.ones(2), nnx.Param(jnp.zeros(1))])))",
     "sequential": "jax.jit(lambda net: net(x))(nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), jnp.tanh))",

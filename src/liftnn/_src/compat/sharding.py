@@ -10,10 +10,12 @@ import jax
 from liftnn._src.compat.graph import map
 from liftnn._src.compat.modes import accept_modes
 from liftnn._src.compat.splitting import split
+from liftnn._src.compat.tree_gradients import structure_of
 from liftnn._src.compilation import shape
 from liftnn._src.modules.verbs import find_variables
 from liftnn._src.sharding import declared
 from liftnn._src.tracebacks import boundary
+from liftnn._src.trees import Path, key_of
 from liftnn._src.variables.annotated import annotate
 from liftnn._src.variables.axis_rules import current_rules
 from liftnn._src.variables.declared import declared_of
@@ -52,7 +54,8 @@ def get_partition_spec(tree: Any) -> Any:
       tree: A module, a State, or a tree of them; they may be abstract.
 
     Returns:
-      The tree with a State in place of each module. Its Variables hold a `jax.sharding.PartitionSpec`.
+      The tree, in whose Variables is a `jax.sharding.PartitionSpec`; with a State in place of each module if one is not
+      a pytree of JAX.
 
     Example:
       >>> import jax.numpy as jnp
@@ -60,7 +63,24 @@ def get_partition_spec(tree: Any) -> Any:
       >>> nnx.get_partition_spec(nnx.Param(jnp.ones((2, 3)), sharding=("model", None))).value
       P('model', None)
     """
-    return declared.get_partition_spec(tree)
+    return _as_modules(tree, declared.get_partition_spec(tree))
+
+
+def _as_modules(tree: Any, found: Any) -> Any:
+    """Return what was found for a tree, with a module in place of each State if its modules are pytrees."""
+    if structure_of(tree) is None:
+        return found
+
+    def flatten(x: Any) -> tuple[list[tuple[Path, Any]], Any]:
+        pairs, treedef = jax.tree.flatten_with_path(x, is_leaf=lambda y: isinstance(y, Variable))
+        return [(tuple([key_of(entry) for entry in entries]), leaf) for entries, leaf in pairs], treedef
+
+    pairs, treedef = flatten(tree)
+    by_path = dict(flatten(found)[0])
+    by_leaf = {
+        id(x): by_path[path] for path, x in pairs if path in by_path
+    }  # a shared one was found at its first path
+    return treedef.unflatten([by_leaf[id(x)] for _, x in pairs])
 
 
 def get_var_pspec(v: Variable[Any]) -> jax.sharding.PartitionSpec | None:
@@ -92,7 +112,8 @@ def get_named_sharding(tree: Any, mesh: Any) -> Any:
       mesh: The `jax.sharding.Mesh`.
 
     Returns:
-      The tree with a State in place of each module. Its Variables hold a `jax.sharding.NamedSharding`.
+      The tree, in whose Variables is a `jax.sharding.NamedSharding`; with a State in place of each module if one is not
+      a pytree of JAX.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -102,7 +123,7 @@ def get_named_sharding(tree: Any, mesh: Any) -> Any:
       >>> nnx.get_named_sharding(w, mesh).value.spec
       P('model', None)
     """
-    return declared.get_named_sharding(tree, mesh)
+    return _as_modules(tree, declared.get_named_sharding(tree, mesh))
 
 
 @accept_modes

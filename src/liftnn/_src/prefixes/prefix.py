@@ -190,11 +190,17 @@ def _by_path(shardings: State) -> list[tuple[OneOf, Any]]:
 
 
 def as_prefixes(shardings: Any) -> Any:
-    """Replace each State in a tree of shardings or specs by a StateSharding, and each Variable by what it holds."""
+    """Replace each State in a tree of shardings or specs by a StateSharding, and each Variable by what it holds.
+
+    A module that is a pytree of JAX may hold shardings in place of arrays; it is replaced likewise.
+    """
 
     def replace(x: Any) -> Any:
         if isinstance(x, Variable) and isinstance(x.raw_value, (Sharding, PartitionSpec)):
             return x.raw_value
+        if getattr(type(x), "__jax_tree__", False):
+            leaves = jax.tree.leaves_with_path(x, is_leaf=lambda y: isinstance(y, Variable))
+            x = State.from_flat({tuple(map(key_of, path)): y for path, y in leaves})
         return StateSharding(x) if isinstance(x, State) else x
 
     return jax.tree.map(replace, shardings, is_leaf=lambda x: isinstance(x, State) or is_object(x))
