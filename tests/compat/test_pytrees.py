@@ -59,13 +59,13 @@ def update_by_optimizer():
 def place():
     mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     with jax.set_mesh(mesh):
-        point = Point(nnx.Param(x, out_sharding=("d", None)), jnp.ones(2))
+        point = Point(nnx.Param(jnp.ones((2, 2)), out_sharding=("d", None)), jnp.ones(2))
         specs, shardings = nnx.get_partition_spec(point), nnx.get_named_sharding(point, mesh)
         placed = [
             jax.device_put(point, shardings),
             jax.jit(lambda p: p, in_shardings=(shardings,), out_shardings=shardings)(point),
-            nnx.jit(lambda p: p, in_shardings=(shardings,), out_shardings=shardings, graph=False)(point),
-            jax.lax.with_sharding_constraint(point, specs),
+            nnx.jit(lambda p: p.x * 2, in_shardings=(shardings,), graph=False)(point),
+            jax.lax.with_sharding_constraint(jax.device_put(point, shardings), specs),
         ]
     return type(specs).__name__, [str(s) for s in jax.tree.leaves(specs)], [
         str(w.sharding.spec) for w in jax.tree.leaves(placed)

@@ -275,6 +275,32 @@ def test_a_gradient_of_jax_updates_the_model():
     assert find_difference(net, same) is None
 
 
+def test_a_module_that_holds_shardings_places_a_module_as_its_state_does():
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    shardings = jax.tree.map(
+        lambda x: jax.sharding.NamedSharding(mesh, jax.P("d") if x.ndim == 2 else jax.P()), Net()
+    )
+    made = [
+        liftnn.jit(Net, out_shardings=shardings)(),
+        liftnn.jit(
+            lambda net: jax.tree.map(jnp.add, net, net), in_shardings=(shardings,), out_shardings=shardings
+        )(Net()),
+        liftnn.device_put(Net(), shardings),
+        jax.device_put(Net(), shardings),
+    ]
+    for net in made:
+        assert [w.sharding.spec for w in values(net)] == [s.spec for s in values(shardings)]
+    whole = liftnn.shard_map(
+        lambda net: net(X),
+        mesh=mesh,
+        in_specs=(jax.tree.map(lambda s: s.spec, shardings),),
+        out_specs=jax.P("d"),
+    )
+    in_a_dict = liftnn.jit(lambda nets: nets["a"](X), in_shardings=({"a": shardings},))
+    np.testing.assert_allclose(whole(Net()), Net()(X), rtol=1e-6)
+    np.testing.assert_allclose(in_a_dict({"a": Net()}), Net()(X), rtol=1e-6)
+
+
 def test_a_class_says_whether_it_is_a_pytree():
     assert len(values(Below())) == 6
     for net in (Refused(), Part(1.0)):
