@@ -229,6 +229,14 @@ def test_all_popped_elements_of_a_container_are_removed_and_no_other(holder, pos
     assert all(x is y for x, y in zip(held, left, strict=True))
 
 
+@pytest.mark.parametrize(
+    "filters", ["nnx.Param", "nnx.BatchStat, nnx.Param", "...", "lambda path, x: 'bias' in path"]
+)
+def test_entries_are_popped_from_a_state(filters):
+    code = f"state = nnx.state(model)\nresult = nnx.pop(state, {filters}), nnx.to_pure_dict(state)"
+    assert_equal_in_both(SETUP + code)
+
+
 def test_an_array_in_the_closure_of_a_function_cannot_be_popped_and_a_variable_in_it_is_emptied():
     x, v = jnp.ones(2), nnx.Param(jnp.ones(1))
     model = nnx.Module()

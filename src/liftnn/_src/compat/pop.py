@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import types
 from typing import Any
 
@@ -26,7 +28,7 @@ def pop(node: Any, *filters: Filter) -> Any:
     """Remove the matching Variables and arrays from a tree of modules and return them.
 
     Args:
-      node: A module, or any pytree with modules in it.
+      node: A module, a State, or any pytree with modules in it.
       *filters: One or more filters; the first match wins.
 
     Returns:
@@ -49,6 +51,8 @@ def pop(node: Any, *filters: Filter) -> Any:
       >>> nnx.pop(model, nnx.Intermediate)["y"].value[0].shape, hasattr(model, "y")
       ((2,), False)
     """
+    if isinstance(node, State) and filters:
+        return _pop_entries(node, filters)
     # In an object that holds them, plain lists and dicts are mutable nodes too.
     walked = walk_tree(types.SimpleNamespace(tree=node))
     arrays = _find_arrays(walked, filters)
@@ -60,6 +64,17 @@ def pop(node: Any, *filters: Filter) -> Any:
         states = tuple([x | State.from_flat(more) for x, more in zip(states, leaves, strict=True)])
     states = sort_states(states)
     return states[0] if len(states) == 1 else states
+
+
+def _pop_entries(state: State, filters: tuple[Filter, ...]) -> Any:
+    """Remove the matching Variables and arrays from a State and return them."""
+    popped = state.filter(*filters)
+    for part in (popped,) if isinstance(popped, State) else popped:
+        for *above, key in part.flat():
+            holder = functools.reduce(operator.getitem, above, state)
+            if isinstance(holder, State):  # not a Variable, whose metadata go with it
+                del holder[key]
+    return popped
 
 
 def _find_arrays(walked: WalkedTree, filters: tuple[Filter, ...]) -> list[dict[Path, Slot]]:
