@@ -1,6 +1,7 @@
 """List and Dict are Modules: sharing, cycles, fast paths, exceptions and copies act as for any Module."""
 
 import copy
+import inspect
 import itertools
 import pickle
 
@@ -120,6 +121,13 @@ def test_merge_inside_jit_shares_the_variables():
     made = make(model)
     assert made.bias is model.bias
     assert model.bias[...].tolist() == [1.0] * 3
+
+
+def test_tools_can_list_the_attributes():
+    layers = nnx.List([nnx.Param(1.0), "static"])
+    for holder in (layers, nnx.Dict(a=nnx.Param(1.0)), nnx.state(layers)):
+        assert {"pop", "clear"} <= {*dir(holder)}
+        assert ("pop", holder.pop) in inspect.getmembers(holder, inspect.ismethod)
 
 
 def test_empty_ones():

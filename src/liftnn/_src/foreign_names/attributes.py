@@ -75,7 +75,9 @@ class ForeignAttributes:
 
         def __dir__(self) -> list[str]:
             absent = {name for names in NAMES.values() for name in names}
-            return [name for name in super().__dir__() if name not in absent or hasattr(self, name)]
+            # a class may name attributes by numbers, as a List does
+            names = [name for name in super().__dir__() if isinstance(name, str)]
+            return [name for name in names if name not in absent or hasattr(self, name)]
 
 
 def answer(*classes: type) -> None:
