@@ -314,6 +314,17 @@ def branches_that_return_two_modules():
 
 @message(
     errors.StructureError,
+    "true_fun and false_fun of liftnn.cond produce different structures (true_fun -> false_fun):",
+    "  the output: the same object as operands[0] -> Variable",
+    "Which object is returned must not depend on the branch that runs. Return `liftnn.clone(x)` in each branch: a new "
+    "object with the values of the chosen one.",
+)
+def branches_that_return_an_argument_and_a_new_object():
+    liftnn.cond(True, lambda a: a, lambda a: liftnn.Variable(1.0), liftnn.Variable(0.0))
+
+
+@message(
+    errors.StructureError,
     "branches[0] and branches[2] of liftnn.switch produce different shapes or dtypes (branches[0] -> branches[2]):",
     "  the output: float32[3] -> int32[]",
     "  branches[0].__self__.calls (a Variable): int32[] -> {'n': float32[2]}",

@@ -150,9 +150,9 @@ def _remedy_for(one: GraphDelta, other: GraphDelta, lines: Sequence[str]) -> str
 
 
 def _return_two_objects(one: GraphDelta, other: GraphDelta) -> bool:
-    """Return whether an output is one known object after one branch, and another one after the other."""
+    """Return whether an output is one known object after one branch, and another one, or a new one, after the other."""
     pairs = [(a, b) for a, b in zip(one.edges, other.edges, strict=False) if type(a) is type(b) is int]
-    return any(a != b and max(a, b) < one.known for a, b in pairs)
+    return any(a != b and min(a, b) < one.known for a, b in pairs)
 
 
 def _error(
