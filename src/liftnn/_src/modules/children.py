@@ -1,15 +1,18 @@
-"""Set the child of a mutable node, past code of its class that would store something else."""
+"""Find what holds a child, and set the child, past code of its class that would store something else."""
 
 from __future__ import annotations
 
 import collections
 import inspect
 import types
+from collections.abc import Mapping
 from typing import Any
 
 from liftnn._src.graph.attributes import Attributed, attributes_of
 from liftnn._src.graph.containers import base_of
+from liftnn._src.trees import Path
 from liftnn._src.variables import frames
+from liftnn._src.variables.state import State
 from liftnn._src.variables.variable import Variable
 from liftnn._src.variables.watch import Changing, note_change
 from liftnn._src.variables.write_errors import write_error
@@ -38,6 +41,28 @@ def set_child(holder: Any, key: Any, x: Any) -> None:
         _set_past_descriptor(holder, key, x)
     else:
         setattr(holder, key, x)
+
+
+def container_at(tree: Any, path: Path) -> Any:
+    """Return the list, dict or State at a path in a tree.
+
+    Args:
+      tree: A tree of modules.
+      path: A path outside of them.
+
+    Returns:
+      The container; None if something else is there.
+    """
+    try:
+        for key in path:
+            has_keys = isinstance(tree, (list, tuple, Mapping)) and not hasattr(tree, "_fields")
+            tree = tree[key] if has_keys else getattr(tree, key)
+    except (AttributeError, LookupError, TypeError):  # a pytree whose keys are not those of its attributes
+        return None
+    is_fixed = (
+        isinstance(tree, State) and type(tree) is not State
+    )  # such as those in the state of an Optimizer
+    return tree if isinstance(tree, (list, dict)) and not is_fixed else None
 
 
 def _is_behind_descriptor(holder: Any, name: str) -> bool:

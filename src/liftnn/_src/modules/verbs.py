@@ -19,7 +19,7 @@ from liftnn._src.graph.kinds import VARIABLE
 from liftnn._src.graph.merge import set_frozen_arrays
 from liftnn._src.graph.slots import ROOT, Slot
 from liftnn._src.graph.undo import Former, all_or_nothing, restore
-from liftnn._src.modules.children import set_child
+from liftnn._src.modules.children import container_at, set_child
 from liftnn._src.modules.iterate import root_leaves
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import (
@@ -202,7 +202,7 @@ def _find_holder(tree: Any, walked: WalkedTree, path: Path, slot: Slot) -> tuple
     graphdef = walked.graphdef
     specs = graphdef.specs
     if slot.node == ROOT:
-        holder = _container_at(tree, path[:-1]) if path else None
+        holder = container_at(tree, path[:-1]) if path else None
         if holder is not None:
             return -1 - id(holder), holder, path[-1]
     changed = {slot.node, *find_holders(specs, {slot.node})} if slot.node != ROOT else set()
@@ -215,20 +215,6 @@ def _find_holder(tree: Any, walked: WalkedTree, path: Path, slot: Slot) -> tuple
         if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
             raise write_error(holder, f"the attribute {path[-1]!r}")
     return slot.node, walked.objects[slot.node], slot.key
-
-
-def _container_at(tree: Any, path: Path) -> Any:
-    """Return the list, dict or State at a path in a tree; None if something else is there."""
-    try:
-        for key in path:
-            has_keys = isinstance(tree, (list, tuple, Mapping)) and not hasattr(tree, "_fields")
-            tree = tree[key] if has_keys else getattr(tree, key)
-    except (AttributeError, LookupError, TypeError):  # a pytree whose keys are not those of its attributes
-        return None
-    is_fixed = (
-        isinstance(tree, State) and type(tree) is not State
-    )  # such as those in the state of an Optimizer
-    return tree if isinstance(tree, (list, dict)) and not is_fixed else None
 
 
 def find_variables(tree: Any, *filters: Filter) -> dict[Path, Variable[Any]]:
