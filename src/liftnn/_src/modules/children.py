@@ -59,9 +59,8 @@ def container_at(tree: Any, path: Path) -> Any:
             tree = tree[key] if has_keys else getattr(tree, key)
     except (AttributeError, LookupError, TypeError):  # a pytree whose keys are not those of its attributes
         return None
-    is_fixed = (
-        isinstance(tree, State) and type(tree) is not State
-    )  # such as those in the state of an Optimizer
+    # A State of another class, such as in the state of an Optimizer, has fixed entries.
+    is_fixed = isinstance(tree, State) and type(tree) is not State
     return tree if isinstance(tree, (list, dict)) and not is_fixed else None
 
 
