@@ -56,3 +56,23 @@ def test_in_jit_an_axis_is_left_whole_that_a_declared_sharding_does_not_divide(l
     }
     with pytest.raises(ValueError, match=message[library]):
         run(f"make = lambda f: f\n{INDIVISIBLE}", library)
+
+
+def test_specs_of_a_module_are_a_module_of_the_same_structure():
+    assert_equal_in_both("""
+class Net(nnx.Module):
+    def __init__(self):
+        self.w = nnx.Param(jnp.ones((4, 3)), out_sharding=(None, "model"))
+        self.noted = nnx.Variable(jnp.ones(2), note="kept")
+        self.array, self.tree = jnp.ones(2), nnx.Dict(a=nnx.List([jnp.ones(1)]), b=nnx.Param(jnp.ones(2)))
+
+with jax.set_mesh(jax.make_mesh((1,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))):
+    net = Net()
+    specs = nnx.get_partition_spec([net, jnp.ones(2), net.w])
+    result = [
+        type(specs[0]).__name__,
+        [str(s) for s in jax.tree.leaves(specs)],
+        [s.spec for s in jax.tree.leaves(nnx.get_named_sharding(net, jax.sharding.get_mesh()))],
+        jax.tree.structure(net) == jax.tree.structure(specs[0]),
+    ]
+""")

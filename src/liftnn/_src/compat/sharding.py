@@ -15,7 +15,6 @@ from liftnn._src.compilation import shape
 from liftnn._src.modules.verbs import find_variables
 from liftnn._src.sharding import declared
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import Path, key_of
 from liftnn._src.variables.annotated import annotate
 from liftnn._src.variables.axis_rules import current_rules
 from liftnn._src.variables.declared import declared_of
@@ -63,24 +62,15 @@ def get_partition_spec(tree: Any) -> Any:
       >>> nnx.get_partition_spec(nnx.Param(jnp.ones((2, 3)), sharding=("model", None))).value
       P('model', None)
     """
-    return _as_modules(tree, declared.get_partition_spec(tree))
+    return _map_leaves(declared.get_partition_spec, tree)
 
 
-def _as_modules(tree: Any, found: Any) -> Any:
-    """Return what was found for a tree, with a module in place of each State if its modules are pytrees."""
+def _map_leaves(f: Callable[[Any], Any], tree: Any) -> Any:
+    """Return the result of a function of trees that makes each module a State; modules instead if they are pytrees."""
+    found = f(tree)  # also for its errors, which name paths
     if structure_of(tree) is None:
         return found
-
-    def flatten(x: Any) -> tuple[list[tuple[Path, Any]], Any]:
-        pairs, treedef = jax.tree.flatten_with_path(x, is_leaf=lambda y: isinstance(y, Variable))
-        return [(tuple([key_of(entry) for entry in entries]), leaf) for entries, leaf in pairs], treedef
-
-    pairs, treedef = flatten(tree)
-    by_path = dict(flatten(found)[0])
-    by_leaf = {
-        id(x): by_path[path] for path, x in pairs if path in by_path
-    }  # a shared one was found at its first path
-    return treedef.unflatten([by_leaf[id(x)] for _, x in pairs])
+    return jax.tree.map(f, tree, is_leaf=lambda x: isinstance(x, Variable))
 
 
 def get_var_pspec(v: Variable[Any]) -> jax.sharding.PartitionSpec | None:
@@ -123,7 +113,7 @@ def get_named_sharding(tree: Any, mesh: Any) -> Any:
       >>> nnx.get_named_sharding(w, mesh).value.spec
       P('model', None)
     """
-    return _as_modules(tree, declared.get_named_sharding(tree, mesh))
+    return _map_leaves(lambda x: declared.get_named_sharding(x, mesh), tree)
 
 
 @accept_modes
