@@ -254,6 +254,15 @@ def condition_that_is_no_scalar():
 
 
 @message(
+    errors.ArgumentTypeError,
+    "cond_fun of liftnn.while_loop must return a bool[], but it returns a container of bool[].",
+    "Return a boolean array of shape ().",
+)
+def condition_that_returns_a_tuple():
+    liftnn.while_loop(lambda c: (c[1] < 3,), lambda c: (c[0], c[1] + 1), (Affine(), 0))
+
+
+@message(
     errors.StructureError,
     "step 0 and step 2 of liftnn.scan produce different shapes or dtypes (step 0 -> step 2):",
     "  the output[1]: float32[3] -> float32[1]",

@@ -25,7 +25,7 @@ from liftnn._src.lifting.lift import Lifted, LiftOptions, T
 from liftnn._src.prefixes.prefix import Prefix, broadcast_over
 from liftnn._src.publish import publish
 from liftnn._src.tracebacks import boundary
-from liftnn._src.trees import list_paths, type_of
+from liftnn._src.trees import LEAF, list_paths, type_of
 from liftnn._src.variables.operators import unwrap
 
 
@@ -299,10 +299,12 @@ def _condition(plan: Plan, cond: InlinedJit, loop: Body) -> Callable[[list[Any]]
             f"cond_fun of liftnn.while_loop must not write, but it writes to:\n{paths}",
             "Move these updates to body_fun.",
         )
-    types = list(map(type_of, result.output))
-    if result.change.edges != (ARRAY,) or types != ["bool[]"]:
+    types = ", ".join(map(type_of, result.output))
+    is_one_array = result.change.treedef == LEAF and result.change.edges == (ARRAY,)
+    if not is_one_array or types != "bool[]":
+        returned = types if is_one_array or not types else f"a container of {types}"
         raise errors.ArgumentTypeError(
-            f"cond_fun of liftnn.while_loop must return a bool[], but it returns {', '.join(types) or 'no array'}.",
+            f"cond_fun of liftnn.while_loop must return a bool[], but it returns {returned or 'no array'}.",
             "Return a boolean array of shape ().",
         )
     return lambda carry: cond(loop.arguments(carry)).leaves[0]
