@@ -58,6 +58,15 @@ def test_switch_is_the_branch_it_chooses(wrap, index):
         assert_same(net, reference)
 
 
+@pytest.mark.parametrize("disable", [False, True])
+def test_switch_takes_an_iterator_of_branches(disable):
+    net, reference = Net(), Net()
+    with jax.disable_jit(disable):
+        assert_same(liftnn.switch(1, iter(METHODS), net, X), METHODS[1](reference, X))
+        assert_same(net, reference)
+        assert_same(liftnn.switch(1, iter([jnp.sin, jnp.cos]), X), jnp.cos(X))
+
+
 @pytest.mark.parametrize("pred", [True, False, 1, 0.0, jnp.array(True), liftnn.Variable(jnp.array(False))])
 def test_cond_takes_any_scalar(pred):
     net, reference = Net(), Net()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVarTuple
 
 import jax
@@ -111,7 +111,7 @@ def _cond_of_two(pred: Any, true_operand: Any, true_fun: Any, false_operand: Any
 @boundary
 def switch(
     index: Any,
-    branches: Sequence[Callable[[*Operands], R]],
+    branches: Iterable[Callable[[*Operands], R]],
     *operands: *Operands,
     operand: Any = MISSING,
 ) -> R:
@@ -139,6 +139,7 @@ def switch(
       >>> liftnn.switch(2, experts, jnp.ones(2)).shape
       (3,)
     """
+    branches = tuple(branches)  # an iterator can be read only once
     if not branches:
         raise errors.ArgumentError(
             "The `branches` of liftnn.switch are empty.", "Pass at least one function."
