@@ -128,6 +128,6 @@ Variable: data (PyTorch)
     Write `model.scale.value = jnp.zeros(3)`.
 Variable: grad (PyTorch)
     Gradients are results: `grads = liftnn.grad(loss_fn)(model, x)`.
-Variable: requires_grad (PyTorch)
+Variable: requires_grad requires_grad_ (PyTorch)
     {freeze}
 """
