@@ -187,17 +187,19 @@ TREES = {
 }
 
 
+def containers_in(tree):
+    """The lists and dicts of a tree, outside of modules."""
+    nodes: list[Any] = []
+    jax.tree.leaves(tree, is_leaf=lambda x: nodes.append(x) or isinstance(x, liftnn.Module))
+    return [x for x in nodes if isinstance(x, (list, dict))]
+
+
 @pytest.mark.parametrize("make", TREES.values(), ids=TREES)
 def test_update_replaces_arrays_in_the_lists_and_dicts_of_the_tree(make):
     tree, expected = make(jnp.ones(1), liftnn.Param(1.0)), make(2 * jnp.ones(1), liftnn.Param(2.0))
-    containers: list[Any] = []
-    jax.tree.leaves(tree, is_leaf=lambda x: containers.append(x) or isinstance(x, liftnn.Module))
+    containers = containers_in(tree)
     liftnn.update(tree, doubled(liftnn.state(tree)))
-    now: list[Any] = []
-    jax.tree.leaves(tree, is_leaf=lambda x: now.append(x) or isinstance(x, liftnn.Module))
-    assert [id(x) for x in now if isinstance(x, (list, dict))] == [
-        id(x) for x in containers if isinstance(x, (list, dict))
-    ]
+    assert list(map(id, containers_in(tree))) == list(map(id, containers))
     assert find_difference(tree, expected) is None
 
 

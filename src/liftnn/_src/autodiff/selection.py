@@ -28,7 +28,7 @@ class DiffState:
 
     Args:
       argnum: The position of the argument; negative positions count from the end.
-      filter: A filter that selects the differentiated Variables. The default is `Param`.
+      filter: A filter that selects the differentiated Variables. The default is `Param`; see `wrt` of `grad`.
 
     Example:
       >>> import jax.numpy as jnp, liftnn

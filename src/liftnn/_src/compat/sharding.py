@@ -10,7 +10,7 @@ import jax
 from liftnn._src.compat.graph import map
 from liftnn._src.compat.modes import accept_modes
 from liftnn._src.compat.splitting import split
-from liftnn._src.compat.tree_gradients import structure_of
+from liftnn._src.compat.tree_gradients import is_tree_of_jax
 from liftnn._src.compilation import shape
 from liftnn._src.modules.verbs import find_variables
 from liftnn._src.sharding import declared
@@ -68,7 +68,7 @@ def get_partition_spec(tree: Any) -> Any:
 def _map_leaves(f: Callable[[Any], Any], tree: Any) -> Any:
     """Return the result of a function of trees that makes each module a State; modules instead if they are pytrees."""
     found = f(tree)  # also for its errors, which name paths
-    if structure_of(tree) is None:
+    if not is_tree_of_jax(tree):
         return found
     return jax.tree.map(f, tree, is_leaf=lambda x: isinstance(x, Variable))
 

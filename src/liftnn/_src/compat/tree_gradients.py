@@ -15,7 +15,7 @@ import numpy as np
 from liftnn._src.autodiff.selection import DiffState
 from liftnn._src.compat.modes import resolve_modes
 from liftnn._src.graph.graphdef import WalkedTree, walk_tree
-from liftnn._src.graph.kinds import is_object
+from liftnn._src.graph.kinds import is_jax_tree, is_object
 from liftnn._src.lifting.configure import MISSING
 from liftnn._src.trees import key_of
 from liftnn._src.variables.operators import unwrap_raw
@@ -89,12 +89,13 @@ def pulls_trees(derivative: F) -> F:
 
 def structure_of(argument: Any) -> WalkedTree | None:
     """Return an argument with its structure; None if it has no modules, or others than pytrees of JAX."""
+    return walk_tree(argument) if is_tree_of_jax(argument) else None
+
+
+def is_tree_of_jax(argument: Any) -> bool:
+    """Return whether an argument has modules or Variables, and no modules but pytrees of JAX."""
     objects = list(filter(is_object, jax.tree.leaves(argument, is_leaf=is_object)))
-    if not objects or not all(
-        isinstance(x, Variable) or getattr(type(x), "__jax_tree__", False) for x in objects
-    ):
-        return None
-    return walk_tree(argument)
+    return bool(objects) and all(isinstance(x, Variable) or is_jax_tree(x) for x in objects)
 
 
 def as_trees(structures: Sequence[WalkedTree | None], grads: Sequence[Any]) -> tuple[Any, ...]:

@@ -376,3 +376,8 @@ def is_object(x: Any) -> bool:
     if hasattr(cls, "__graph_node__") or issubclass(cls, types.SimpleNamespace):
         return True
     return dataclasses.is_dataclass(cls) and not issubclass(cls, _VALUES) and not is_registered(x)
+
+
+def is_jax_tree(x: Any) -> bool:
+    """Return whether a value is a Module of a class that is declared with `pytree=True`."""
+    return getattr(type(x), "__jax_tree__", False)

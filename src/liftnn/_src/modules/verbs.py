@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +90,7 @@ def set_values(tree: Any, states: Sequence[Mapping[Any, Any]], same_dtypes: bool
     writes: list[tuple[Variable[Any], Any]] = []
     misfits: list[str] = []
     gone: list[Path] = []
-    set_arrays: dict[int, tuple[Any, dict[Any, Any]]] = {}
+    set_arrays: dict[int, _Arrays] = {}
     unknown: list[Path] = []
 
     def find(path: Path) -> Any:
@@ -110,8 +110,8 @@ def set_values(tree: Any, states: Sequence[Mapping[Any, Any]], same_dtypes: bool
             if isinstance(old, Variable):
                 writes.append((old, new))
             elif slot is not None:
-                node, holder, key = _find_holder(tree, walked, path, slot)
-                set_arrays.setdefault(node, (holder, {}))[1][key] = unwrap_raw(new)
+                holder, key = _find_holder(tree, walked, path, slot)
+                set_arrays.setdefault(id(holder), _Arrays(slot.node, holder, {})).new[key] = unwrap_raw(new)
     if unknown:
         raise mismatch("The State does not fit the module", (), unknown)
     if misfits:
@@ -129,7 +129,7 @@ def set_values(tree: Any, states: Sequence[Mapping[Any, Any]], same_dtypes: bool
     for variable, _ in writes:
         if not frames.may_write(variable._owner):
             raise write_error(variable, "the value")
-    _write_all(walked, writes, set_arrays)
+    _write_all(walked, writes, list(set_arrays.values()))
 
 
 def _find_value(find: Callable[[Path], Any], path: Path, state: Mapping[Any, Any]) -> tuple[Any, Any]:
@@ -146,26 +146,38 @@ def _find_value(find: Callable[[Path], Any], path: Path, state: Mapping[Any, Any
     return None, None
 
 
+class _Arrays(NamedTuple):
+    """New array leaves of one object.
+
+    Args:
+      node: Its number; -1 for a container outside of modules.
+      holder: The object.
+      new: The arrays by key.
+    """
+
+    node: int
+    holder: Any
+    new: dict[Any, Any]
+
+
 def _write_all(
-    walked: WalkedTree,
-    writes: list[tuple[Variable[Any], Any]],
-    set_arrays: dict[int, tuple[Any, dict[Any, Any]]],
+    walked: WalkedTree, writes: list[tuple[Variable[Any], Any]], set_arrays: list[_Arrays]
 ) -> None:
-    """Set Variables, and array leaves in their holders by key: all or nothing."""
+    """Set Variables, and array leaves in their holders: all or nothing."""
     specs = walked.graphdef.specs
-    frozen = {n: arrays for n, (_, arrays) in set_arrays.items() if n >= 0 and specs[n].kind.frozen}
-    settable = [pair for n, pair in set_arrays.items() if n not in frozen]
+    frozen = {x.node: x.new for x in set_arrays if x.node != ROOT and specs[x.node].kind.frozen}
+    settable = [x for x in set_arrays if x.node not in frozen]
 
     def write() -> None:
         for variable, new in writes:
             _write(variable, new)
-        for holder, arrays in settable:
+        for _, holder, arrays in settable:
             for key, x in arrays.items():
                 set_child(holder, key, x)
         if frozen:
             set_frozen_arrays(walked.graphdef, walked.objects, frozen, frames.owner_now())
 
-    all_or_nothing((*(x for x, _ in writes), *(holder for holder, _ in settable)), write)
+    all_or_nothing((*(x for x, _ in writes), *(x.holder for x in settable)), write)
 
 
 def _write(variable: Variable[Any], new: Any) -> None:
@@ -194,8 +206,8 @@ def _find_misfit(path: Path, old: Any, new: Any, same_dtypes: bool) -> list[str]
     return []
 
 
-def _find_holder(tree: Any, walked: WalkedTree, path: Path, slot: Slot) -> tuple[int, Any, Key]:
-    """Return what holds an array leaf: its number, which is negative outside of modules; the object; and the key.
+def _find_holder(tree: Any, walked: WalkedTree, path: Path, slot: Slot) -> tuple[Any, Key]:
+    """Return the object that holds an array leaf, and the key.
 
     It raises an error if the array cannot be set there: something immutable is on the way, or another trace's.
     """
@@ -204,7 +216,7 @@ def _find_holder(tree: Any, walked: WalkedTree, path: Path, slot: Slot) -> tuple
     if slot.node == ROOT:
         holder = container_at(tree, path[:-1]) if path else None
         if holder is not None:
-            return -1 - id(holder), holder, path[-1]
+            return holder, path[-1]
     changed = {slot.node, *find_holders(specs, {slot.node})} if slot.node != ROOT else set()
     if not changed or any(e in changed and specs[e].kind.frozen for e in graphdef.edges if type(e) is int):
         raise errors.StructureError(
@@ -214,7 +226,7 @@ def _find_holder(tree: Any, walked: WalkedTree, path: Path, slot: Slot) -> tuple
     for holder in (walked.objects[n] for n in changed):
         if hasattr(type(holder), "__graph_node__") and not frames.may_write(holder._owner):
             raise write_error(holder, f"the attribute {path[-1]!r}")
-    return slot.node, walked.objects[slot.node], slot.key
+    return walked.objects[slot.node], slot.key
 
 
 def find_variables(tree: Any, *filters: Filter) -> dict[Path, Variable[Any]]:

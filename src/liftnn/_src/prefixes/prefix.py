@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec, Sharding
 
 from liftnn import errors
 from liftnn._src.filters import Filter, Predicate, to_predicate
-from liftnn._src.graph.kinds import is_object
+from liftnn._src.graph.kinds import is_jax_tree, is_object
 from liftnn._src.lifting.contract import Plan
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path, an, format_path, is_leaf_tree, key_of, pair_prefix, treedef_text
@@ -198,7 +198,7 @@ def as_prefixes(shardings: Any) -> Any:
     def replace(x: Any) -> Any:
         if isinstance(x, Variable) and isinstance(x.raw_value, (Sharding, PartitionSpec)):
             return x.raw_value
-        if getattr(type(x), "__jax_tree__", False):
+        if is_jax_tree(x):
             leaves = jax.tree.leaves_with_path(x, is_leaf=lambda y: isinstance(y, Variable))
             x = State.from_flat({tuple(map(key_of, path)): y for path, y in leaves})
         return StateSharding(x) if isinstance(x, State) else x
