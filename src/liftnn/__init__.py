@@ -16,7 +16,8 @@ from liftnn._src.lifting.lift import lift
 from liftnn._src.modules.copies import clone, view, view_info, with_attributes
 from liftnn._src.modules.iterate import iter_children, iter_graph, iter_modules
 from liftnn._src.modules.module import Module
-from liftnn._src.modules.verbs import find_shared, pop, replace_all, update
+from liftnn._src.modules.update import update
+from liftnn._src.modules.verbs import find_shared, pop, replace_all
 from liftnn._src.prefixes.prefix import StateAxes, StateSharding
 from liftnn._src.rngs import Rngs, RngStream
 from liftnn._src.variables.annotated import with_metadata

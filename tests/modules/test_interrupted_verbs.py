@@ -23,6 +23,7 @@ def of_many_kinds():
 
 
 WRITING = (
+    "modules/update.py",
     "modules/verbs.py",
     "graph/merge.py",
     "graph/undo.py",

@@ -17,7 +17,6 @@ from tests.user_modules import ReadOnly, Twice, WithDescriptor, WithProperty
 
 import liftnn
 from liftnn import errors
-from liftnn._src.modules import verbs
 
 
 def doubled(state):
@@ -76,7 +75,7 @@ def test_update_of_its_own_state_promotes_no_dtypes_and_looks_for_no_second_path
     model = Node(a=liftnn.Param(jnp.ones(2)), b=liftnn.Param(jnp.ones(3)))
     state = jax.tree.map(lambda x: 2 * x, liftnn.state(model))
     with (
-        mock.patch.object(verbs, "find_all_paths", side_effect=AssertionError),
+        mock.patch("liftnn._src.modules.update.find_all_paths", side_effect=AssertionError),
         mock.patch.object(jnp, "result_type", side_effect=AssertionError),
     ):
         liftnn.update(model, state)

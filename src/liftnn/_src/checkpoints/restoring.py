@@ -25,7 +25,7 @@ from liftnn._src.checkpoints.plain_values import decode_value
 from liftnn._src.checkpoints.restored import Restored
 from liftnn._src.checkpoints.stored import data_shape, from_stored, stored_dtype
 from liftnn._src.checkpoints.targets import target_dtype, target_kind, target_sharding, with_weak_type
-from liftnn._src.modules.verbs import update
+from liftnn._src.modules.update import update
 from liftnn._src.sharding.agreement import agree
 from liftnn._src.sharding.descriptions import describe_array
 from liftnn._src.trees import format_path, is_array, is_tracer

@@ -15,9 +15,11 @@ from liftnn._src.compat.splitting import GraphDef, as_states, graphdef_of, merge
 from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.graph.description import find_all_paths
 from liftnn._src.graph.graphdef import walk_tree
-from liftnn._src.modules import copies, verbs
+from liftnn._src.modules import copies
 from liftnn._src.modules.module import Module
 from liftnn._src.modules.recursive_map import recursive_map
+from liftnn._src.modules.update import set_values
+from liftnn._src.modules.verbs import find_variables
 from liftnn._src.optim.fixed_entries import FixedDict, FixedState
 from liftnn._src.tracebacks import boundary
 from liftnn._src.trees import Path
@@ -80,7 +82,7 @@ def update(node: Any, state: Any, /, *states: Any) -> None:
       >>> w.value.tolist()
       [1.0, 1.0]
     """
-    verbs.set_values(node, as_states((state, *states)), same_dtypes=False)
+    set_values(node, as_states((state, *states)), same_dtypes=False)
 
 
 @accept_modes
@@ -192,7 +194,7 @@ def set_metadata(node: Any, /, *, only: Filter = Variable, **metadata: Any) -> N
       >>> model.kernel.frozen
       True
     """
-    for x in verbs.find_variables(node, only).values():
+    for x in find_variables(node, only).values():
         x.set_metadata(**metadata)
 
 

@@ -17,22 +17,18 @@ from liftnn._src import lazy
 from liftnn._src.annotations import annotations_of
 from liftnn._src.filters import Filter, to_predicate
 from liftnn._src.foreign_names.attributes import ForeignAttributes, answer_calls
-from liftnn._src.graph.attributes import (
-    Attributed,
-    attributes_of,
-    expose,
-    make_shell,
-    replace_exposed,
-)
+from liftnn._src.graph.attributes import Attributed, attributes_of, expose, make_shell, replace_exposed
 from liftnn._src.graph.graphdef import GraphDef, split, state
-from liftnn._src.modules import copies, jax_trees, pickling, verbs
+from liftnn._src.modules import copies, jax_trees, pickling
 from liftnn._src.modules.iterate import iter_children, iter_modules
 from liftnn._src.modules.layer_calls import is_layer, wrap_call
 from liftnn._src.modules.parts import has_attribute, parts_of, set_attributes_of
 from liftnn._src.modules.raw_jax import refuse_in_jax
 from liftnn._src.modules.recording import append, perturb, sow
 from liftnn._src.modules.rendering import render_module
+from liftnn._src.modules.update import update
 from liftnn._src.modules.variables_view import VariablesAttribute
+from liftnn._src.modules.verbs import pop
 from liftnn._src.printing import Displayed
 from liftnn._src.tracebacks import boundary, hide_frames
 from liftnn._src.trees import Path, module_of
@@ -214,7 +210,7 @@ class Module(Attributed, Displayed, ForeignAttributes):
           FilterError: If no filter is given, or an argument is not a filter.
           TraceContextError: If the module belongs to another trace.
         """
-        return verbs.pop(self, *filters)
+        return pop(self, *filters)
 
     def update(self, *states: State) -> None:
         """Set Variables of the module from States; see `liftnn.update`.
@@ -227,7 +223,7 @@ class Module(Attributed, Displayed, ForeignAttributes):
           StructureError: If a path is not in the module. Nothing is changed then.
           TraceContextError: If the module belongs to another trace. Nothing is changed then.
         """
-        verbs.update(self, *states)
+        update(self, *states)
 
     def clone(self: M) -> M:
         """Return a copy of the module and all that it reaches, with the same sharing and cycles."""

@@ -15,7 +15,7 @@ from liftnn._src.graph.kinds import MODULE
 from liftnn._src.graph.merge import merge_all
 from liftnn._src.mapping.axis_metadata import PARTITION_NAME, axis_entries, remove_axis
 from liftnn._src.mapping.vmap import vmap
-from liftnn._src.modules.verbs import update
+from liftnn._src.modules.update import update
 from liftnn._src.trees import an, format_path, list_paths, type_of
 from liftnn._src.variables import frames
 from liftnn._src.variables.operators import unwrap_raw

@@ -16,8 +16,8 @@ from liftnn._src.foreign_names.attributes import answer
 from liftnn._src.graph.attributes import attributes_of
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.undo import to_the_end
-from liftnn._src.modules import verbs
 from liftnn._src.modules.module import Module
+from liftnn._src.modules.update import update
 from liftnn._src.modules.verbs import find_variables
 from liftnn._src.optim.layout import (
     ParameterLayout,
@@ -379,7 +379,7 @@ def _write(model: Any, leaves: Mapping[Path, Any], new: Mapping[Path, Any]) -> N
     """Write new parameters to the model: first the arrays, which may be where nothing can be set."""
     arrays = [(path, new[path]) for path, x in leaves.items() if not isinstance(x, Variable)]
     if arrays:
-        verbs.update(model, State.from_flat(arrays))
+        update(model, State.from_flat(arrays))
     for path, x in leaves.items():
         if isinstance(x, Variable):
             x.raw_value = unwrap_raw(new[path])  # without hooks, as it was read

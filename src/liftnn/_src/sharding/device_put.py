@@ -14,7 +14,7 @@ from liftnn._src.graph.graphdef import WalkedTree, walk_tree
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.graph.slots import ROOT, Slot
 from liftnn._src.modules.iterate import root_leaves
-from liftnn._src.modules.verbs import update
+from liftnn._src.modules.update import update
 from liftnn._src.prefixes.prefix import as_prefixes, broadcast_over
 from liftnn._src.prefixes.spread import Spread, Start
 from liftnn._src.publish import publish

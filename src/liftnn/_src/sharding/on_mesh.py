@@ -14,7 +14,7 @@ from liftnn._src.garbage_collection import no_full_collections
 from liftnn._src.graph.graphdef import state
 from liftnn._src.graph.kinds import is_object
 from liftnn._src.modules.module import Module
-from liftnn._src.modules.verbs import update
+from liftnn._src.modules.update import update
 from liftnn._src.publish import publish
 from liftnn._src.sharding.agreement import agree
 from liftnn._src.sharding.declared import shardings_on, warn_of_unmatched_rules

@@ -16,7 +16,7 @@ import numpy as np
 
 from liftnn import errors
 from liftnn._src.checkpoints.targets import with_weak_type
-from liftnn._src.modules.verbs import update
+from liftnn._src.modules.update import update
 from liftnn._src.trees import is_truncated_dtype, list_paths
 from liftnn._src.variables import frames
 from liftnn._src.variables.state import State
